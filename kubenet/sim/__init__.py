@@ -1,0 +1,1 @@
+"""Time, tasks, randomness and the record of a run. Knows nothing of networks."""
