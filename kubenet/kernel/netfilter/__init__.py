@@ -1,0 +1,1 @@
+"""Hooks, connection tracking, NAT and the rule engines."""
