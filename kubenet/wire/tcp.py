@@ -9,8 +9,8 @@ with Linux's padding (tcp_options_write()), byte for byte what a Linux host send
           mss, nop, nop, TS, nop, wscale              SACK off
     data  nop, nop, TS [, nop, nop, sack 1..4 blocks]
 
-`parse_options()` reads any order and, like tcp_parse_options(), stops quietly at the first malformed option: bad options
-never cost a segment. Options without a field here (MD5, AccECN, MPTCP ...) are kept as they are in `other`.
+`parse_options()` reads any order and, like tcp_parse_options(), stops quietly at the first malformed option: bad
+options never cost a segment. Options without a field here (MD5, AccECN, MPTCP ...) are kept as they are in `other`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SACK_BLOCK = Struct("!II")
 class TcpOptions(Header):
     """mss 0, wscale -1, fastopen None and ts False mean "not there". fastopen b"" asks for a cookie.
 
-    sacks: (left, right) edges as on the wire, first block first. other: whole unknown options, kind and length included.
+    sacks: (left, right) edges as on the wire, first block first. other: whole unknown options with kind and length.
     """
 
     __slots__ = ("mss", "wscale", "sack_perm", "ts", "tsval", "tsecr", "sacks", "fastopen", "other")

@@ -1,5 +1,5 @@
 """UDP header (RFC 768). The length is the skb's; the checksum is made here and a computed 0 is sent as 0xffff.
-VXLAN sends UDP without one (`check=False`), which RFC 768 writes as 0."""
+A sender may leave it out (`check=False`: SO_NO_CHECK, a VXLAN device with noudpcsum), which is written as 0."""
 
 from __future__ import annotations
 
