@@ -272,7 +272,7 @@ def _read_record(msg: DnsMessage, data: bytes, at: int, records: list[Record]) -
     name, at = read_name(data, at)
     kind, klass, ttl, size = unpack_from("!HHIH", data, at)
     at += 10
-    end = at + size
+    end: int = at + size
     if end > len(data):
         raise WireError(f"DNS: {TYPE_NAMES.get(kind, kind)} record of {size} bytes is cut")
     if kind == OPT and records is msg.additional and not msg.edns_size:

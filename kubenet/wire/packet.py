@@ -8,12 +8,13 @@ TAP devices, raw and packet sockets, and the self-check that re-parses what a li
 
     l3       IpHdr, Ipv6Hdr, ArpHdr, or None: an EtherType we do not know, all of it is `payload`
     l4       TcpHdr, UdpHdr, IcmpHdr, or None: a protocol we do not know, or a fragment; all of it is `payload`
-    inner    a Quote behind the header of an ICMP error, a VxlanFrame behind VXLAN's UDP header, else None
-    payload  bytes after all of these; empty where `inner` is set
+    payload  the bytes after the transport header
+    inner    what follows the payload: the Quote of an ICMP error (payload is empty then), or a whole encapsulated frame
+             (a ParsedFrame, or an skb; payload is then the tunnel's own header, 8 bytes of VXLAN), else None
 
 A fragment is never taken apart, the first one neither: its payload is the raw piece of the datagram.
 Checksums and lengths are computed when building. When parsing, a wrong IPv4 header checksum raises WireError, because
-such a packet has no meaning; a wrong transport checksum only clears `csum_ok`, because receivers count it (InCsumErrors).
+such a packet has no meaning; a wrong transport checksum only clears `csum_ok`: receivers count it (InCsumErrors).
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ from kubenet.wire.ipv4 import (
 from kubenet.wire.ipv6 import IPV6_HLEN, Ipv6Hdr, build_ipv6, ipv6_payload_len, parse_ipv6
 from kubenet.wire.tcp import TCP_HLEN, TcpHdr, build_tcp, parse_tcp
 from kubenet.wire.udp import UDP_HLEN, UdpHdr, build_udp, parse_udp, udp_csum_ok, udp_len
-from kubenet.wire.vxlan import IANA_VXLAN_PORT, VXLAN_HLEN, VXLAN_PORT, VxlanHdr, build_vxlan, parse_vxlan
+from kubenet.wire.vxlan import IANA_VXLAN_PORT, VXLAN_HLEN, VXLAN_PORT, parse_vxlan
 
 Bytes = bytes | memoryview
 L3 = IpHdr | Ipv6Hdr | ArpHdr | None
 L4 = TcpHdr | UdpHdr | IcmpHdr | None
+Inner = Any  # Quote, ParsedFrame, an skb (the kernel's class is no import of this layer), or None
 
 QUOTED_TCP_LEN = 8  # RFC 792 asks an error for no more than 64 bits of the datagram: ports and sequence number
 
@@ -67,7 +69,7 @@ class ParsedFrame(Header):
         eth: EthHdr | None,
         l3: L3,
         l4: L4 = None,
-        inner: Quote | VxlanFrame | None = None,
+        inner: Inner = None,
         payload: Bytes = b"",
         csum_ok: bool = True,
     ) -> None:
@@ -77,20 +79,6 @@ class ParsedFrame(Header):
         self.inner = inner
         self.payload = payload
         self.csum_ok = csum_ok
-
-
-class VxlanFrame(Header):
-    """An encapsulated frame: the network identifier, and a ParsedFrame or anything else with its attributes (an skb,
-    whose network header is called `ip`)."""
-
-    __slots__ = ("vni", "frame")
-
-    def __init__(self, vni: int, frame: Any) -> None:
-        self.vni = vni
-        self.frame = frame
-
-
-Inner = Quote | VxlanFrame | None
 
 
 def l4_hdrlen(l4: L4) -> int:
@@ -108,13 +96,10 @@ def quote_len(quote: Quote) -> int:
 
 
 def inner_len(inner: Inner) -> int:
-    """Bytes behind the transport header that `inner` stands for."""
+    """Bytes that `inner` stands for."""
     if inner is None:
         return 0
-    if isinstance(inner, Quote):
-        return quote_len(inner)
-    eth, l3, l4, nested, payload = frame_parts(inner.frame)
-    return VXLAN_HLEN + frame_len(eth, l3, l4, nested, payload)
+    return quote_len(inner) if isinstance(inner, Quote) else frame_len(*frame_parts(inner))
 
 
 def frame_len(eth: EthHdr | None, l3: L3, l4: L4, inner: Inner, payload: Bytes) -> int:
@@ -144,7 +129,7 @@ def frame_to_bytes(eth: EthHdr | None, l3: L3, l4: L4, inner: Inner, payload: By
     link = b"" if eth is None else build_eth(eth)
     if isinstance(l3, ArpHdr):
         return link + build_arp(l3)
-    data = payload if inner is None else inner_to_bytes(inner)
+    data = payload if inner is None else bytes(payload) + inner_to_bytes(inner)
     if isinstance(l3, IpHdr):
         size = l4_hdrlen(l4) + len(data)
         head = build_l4(l4, data, pseudo_header4(l3.saddr, l3.daddr, l3.proto, size), bad_csum=bad_csum)
@@ -171,11 +156,9 @@ def build_l4(l4: L4, data: Bytes, pseudo: int, is_v6: bool = False, bad_csum: bo
     return head
 
 
-def inner_to_bytes(inner: Quote | VxlanFrame) -> bytes:
-    """What follows the transport header."""
-    if isinstance(inner, Quote):
-        return build_quote(inner)
-    return build_vxlan(VxlanHdr(inner.vni)) + frame_to_bytes(*frame_parts(inner.frame))
+def inner_to_bytes(inner: Inner) -> bytes:
+    """The bytes that `inner` stands for."""
+    return build_quote(inner) if isinstance(inner, Quote) else frame_to_bytes(*frame_parts(inner))
 
 
 def build_quote(quote: Quote) -> bytes:
@@ -267,8 +250,8 @@ def _parse_udp(eth: EthHdr | None, ip: IpHdr | Ipv6Hdr, body: memoryview, pseudo
     payload = bytes(body[UDP_HLEN:size])
     if udp.dport in (VXLAN_PORT, IANA_VXLAN_PORT):
         try:
-            vni = parse_vxlan(payload).vni
-            return ParsedFrame(eth, ip, udp, VxlanFrame(vni, bytes_to_frame(payload[VXLAN_HLEN:])), b"", ok)
+            parse_vxlan(payload)
+            return ParsedFrame(eth, ip, udp, bytes_to_frame(payload[VXLAN_HLEN:]), payload[:VXLAN_HLEN], ok)
         except (WireError, RecursionError):
             pass  # anybody may send other bytes to that port
     return ParsedFrame(eth, ip, udp, None, payload, ok)
