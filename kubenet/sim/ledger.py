@@ -14,7 +14,7 @@ import marshal
 from collections.abc import Callable
 from hashlib import blake2b
 
-Line = tuple[object, ...]
+Line = tuple[int | str, ...]
 BATCH = 1024
 
 

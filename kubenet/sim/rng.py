@@ -31,7 +31,7 @@ def mix64(z: int) -> int:
 
 def hash64(key: int, *values: int) -> int:
     """A 64-bit hash of the integers under `key`."""
-    h = key
+    h = mix64((key + _GAMMA) & _M64)
     for value in values:
         while True:
             h = mix64((h + _GAMMA + (value & _M64)) & _M64)
