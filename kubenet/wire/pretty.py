@@ -1,0 +1,478 @@
+"""Packets as `tcpdump -n` prints them, line for line (tcpdump 4.99), made from header objects.
+
+    printer = Printer(verbose=1, ether=True)          # -v -e; one Printer per capture: it remembers connections
+    tcpdump_line(printer, t_ns, eth, l3, l4, inner, payload)
+
+    12:00:00.000000 IP 10.48.1.5.40000 > 10.96.0.1.80: Flags [S], seq 1000, win 64240, options [mss 1460,...], length 0
+
+Sequence numbers are absolute in a connection's first packet and relative to it from then on (-S: always absolute); the
+memory is a table keyed by the pair of endpoints, and a packet with SYN and ACK starts the entry anew, exactly as
+tcpdump's tcp_seq_hash does, including what that does to connections met in the middle. With -v and more, IP headers get
+a line of their own, checksums are shown, and ICMP errors show the packet they quote.
+Text of the protocols above lives beside this file: pretty_icmp.py, pretty_dns.py, pretty_text.py (HTTP, RESP).
+
+simplified: names are never looked up (-n is always on, and times are UTC); of the payloads tcpdump can decode, DNS,
+mDNS, HTTP, RESP, VXLAN and OTV are decoded, others show as UDP or as plain TCP; TCP options print in the order in which
+build_options() writes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from kubenet.wire.addr import AF_INET, AF_INET6, fmt, ip4_text, mac_text
+from kubenet.wire.arp import ARPOP_REPLY, ARPOP_REQUEST, ArpHdr
+from kubenet.wire.checksum import pseudo_header4, pseudo_header6
+from kubenet.wire.errors import WireError
+from kubenet.wire.ethernet import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, EthHdr
+from kubenet.wire.icmp import IcmpHdr, Quote, parse_icmp
+from kubenet.wire.ipv4 import (
+    IP_CE,
+    IP_DF,
+    IP_MF,
+    IP_OFFSET,
+    IPPROTO_ICMP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    IpHdr,
+    ip_hdrlen,
+)
+from kubenet.wire.ipv6 import IPV6_HLEN, Ipv6Hdr
+from kubenet.wire.packet import (
+    L3,
+    L4,
+    Bytes,
+    Inner,
+    build_l4,
+    frame_len,
+    frame_parts,
+    inner_len,
+    inner_to_bytes,
+    l4_hdrlen,
+)
+from kubenet.wire.pretty_dns import dns_text
+from kubenet.wire.pretty_icmp import icmp6_text, icmp_text
+from kubenet.wire.pretty_text import HTTP_PORTS, RESP_PORT, hex_dump, http_text, resp_text
+from kubenet.wire.tcp import ACK, FIN, RST, SYN, TCP_HLEN, URG, TcpHdr, parse_tcp
+from kubenet.wire.udp import UDP_HLEN, UdpHdr, parse_udp, udp_len
+from kubenet.wire.vxlan import VXLAN_PORT
+
+DNS_PORT = 53
+MDNS_PORT = 5353
+
+_ETHERTYPES = {ETH_P_IP: "IPv4", ETH_P_ARP: "ARP", ETH_P_IPV6: "IPv6"}
+_IP_PROTOS = {
+    0: "Options", 1: "ICMP", 2: "IGMP", 4: "IPIP", 6: "TCP", 8: "EGP", 9: "IGRP", 17: "UDP", 41: "IPv6",
+    43: "Routing", 46: "RSVP", 47: "GRE", 50: "ESP", 51: "AH", 58: "ICMPv6", 89: "OSPF", 103: "PIM",
+    108: "Compressed IP", 112: "VRRP", 132: "SCTP",
+}  # fmt: skip
+_TCP_FLAGS = ((1, "F"), (2, "S"), (4, "R"), (8, "P"), (16, "."), (32, "U"), (64, "E"), (128, "W"))
+_TCP_OPTIONS = {1: "nop", 2: "mss", 3: "wscale", 4: "sackOK", 5: "sack", 8: "TS", 19: "md5", 34: "tfo"}
+
+Endpoints = tuple[int, int, int, int]  # lower port first: saddr, daddr, sport, dport
+
+
+@dataclass(slots=True)
+class Printer:
+    """tcpdump's options, and what it remembers from packet to packet.
+
+    tstamp: "" time of day; "-t" none; "-tt" seconds since 1970; "-ttt" since the last packet; "-tttt" with the date;
+    "-ttttt" since the first packet.
+    """
+
+    verbose: int = 0  # -v, -vv, -vvv
+    ether: bool = False  # -e
+    absolute_seq: bool = False  # -S
+    quiet: bool = False  # -q
+    tstamp: str = ""
+    nano: bool = False  # --nano
+    conversations: dict[Endpoints, tuple[int, int]] = field(default_factory=dict)
+    first_ns: int = -1
+    last_ns: int = -1
+
+
+def tcpdump_line(
+    printer: Printer,
+    t_ns: int,
+    eth: EthHdr | None,
+    l3: L3,
+    l4: L4,
+    inner: Inner,
+    payload: Bytes,
+    bad_csum: bool = False,
+) -> str:
+    """The text of one packet, without the last newline; more lines where tcpdump prints more. t_ns: since 1970."""
+    return stamp_text(printer, t_ns) + frame_text(printer, eth, l3, l4, inner, bytes(payload), bad_csum)
+
+
+def stamp_text(printer: Printer, t_ns: int) -> str:
+    """The time in front of a line, with its space. tcpdump: ts_print()."""
+    last = t_ns if printer.last_ns < 0 else printer.last_ns
+    printer.last_ns = t_ns
+    if printer.first_ns < 0:
+        printer.first_ns = t_ns
+    kind = printer.tstamp
+    if kind == "-t":
+        return ""
+    if kind == "-tt":
+        return f"{t_ns // 10**9}.{_fraction(printer, t_ns)} "
+    if kind in ("-ttt", "-ttttt"):
+        delta = t_ns - (last if kind == "-ttt" else printer.first_ns)
+        sign, delta = ("-", -delta) if delta < 0 else (" ", delta)
+        return f"{sign}{_clock(delta // 10**9)}.{_fraction(printer, delta)} "
+    date = datetime.fromtimestamp(t_ns // 10**9, UTC).strftime("%Y-%m-%d ") if kind == "-tttt" else ""
+    return f"{date}{_clock(t_ns // 10**9 % 86400)}.{_fraction(printer, t_ns)} "
+
+
+def _clock(sec: int) -> str:
+    return f"{sec // 3600:02d}:{sec // 60 % 60:02d}:{sec % 60:02d}"
+
+
+def _fraction(printer: Printer, t_ns: int) -> str:
+    return f"{t_ns % 10**9:09d}" if printer.nano else f"{t_ns % 10**9 // 1000:06d}"
+
+
+def frame_text(
+    printer: Printer, eth: EthHdr | None, l3: L3, l4: L4, inner: Inner, payload: bytes, bad_csum: bool = False
+) -> str:
+    """Everything after the time. tcpdump: ether_print()."""
+    link = ""
+    if eth is not None and (printer.ether or l3 is None):
+        link = _ether_text(printer, eth, frame_len(eth, l3, l4, inner, payload))
+    if isinstance(l3, ArpHdr):
+        return link + ("" if printer.ether else "ARP, ") + arp_text(printer, l3)
+    if isinstance(l3, IpHdr):
+        return link + ip_text(printer, l3, l4, inner, payload, bad_csum)
+    if isinstance(l3, Ipv6Hdr):
+        return link + ip6_text(printer, l3, l4, inner, payload, bad_csum)
+    return link if printer.quiet else link + hex_dump(payload, "\n\t", ascii_too=True)
+
+
+def _ether_text(printer: Printer, eth: EthHdr, length: int) -> str:
+    name = _ETHERTYPES.get(eth.proto, "")
+    if printer.quiet:
+        kind = name or f"Unknown Ethertype (0x{eth.proto:04x})"
+    else:
+        kind = f"ethertype {name or 'Unknown'} (0x{eth.proto:04x})"
+    return f"{mac_text(eth.src)} > {mac_text(eth.dst)}, {kind}, length {length}: "
+
+
+def arp_text(printer: Printer, arp: ArpHdr) -> str:
+    """tcpdump: arp_print()."""
+    out = "Ethernet (len 6), IPv4 (len 4), " if printer.verbose else ""
+    if arp.op == ARPOP_REQUEST:
+        target = f" ({mac_text(arp.tha)})" if arp.tha else ""
+        out += f"Request who-has {ip4_text(arp.tpa)}{target} tell {ip4_text(arp.spa)}"
+    elif arp.op == ARPOP_REPLY:
+        out += f"Reply {ip4_text(arp.spa)} is-at {mac_text(arp.sha)}"
+    else:
+        out += f"Unknown ({arp.op})"
+    return out + ", length 28"
+
+
+# -- IP ------------------------------------------------------------------------------------------------------------
+
+
+def ip_text(
+    printer: Printer,
+    ip: IpHdr,
+    l4: L4,
+    inner: Inner,
+    payload: bytes,
+    bad_csum: bool = False,
+    tot_len: int = 0,
+) -> str:
+    """An IPv4 packet; `tot_len` if its end is missing (a quote). tcpdump: ip_print()."""
+    hlen = ip_hdrlen(ip)
+    length = (tot_len or hlen + l4_hdrlen(l4) + len(payload) + inner_len(inner)) - hlen
+    out = "" if printer.ether else "IP "
+    if printer.verbose:
+        out += _ip_header_text(ip, hlen + length)
+    body = _Body(printer, AF_INET, ip.saddr, ip.daddr, ip.proto, l4, inner, payload, length, bad_csum)
+    body.is_cut = tot_len != 0
+    if ip.frag & IP_OFFSET:
+        return f"{out}{ip4_text(ip.saddr)} > {ip4_text(ip.daddr)}: ip-proto-{ip.proto}"
+    if ip.frag & IP_MF:
+        body.is_cut = True
+        if l4 is None:
+            _take_apart(body)
+    return out + body.text()
+
+
+def _ip_header_text(ip: IpHdr, length: int) -> str:
+    """The parenthesis of -v. tcpdump: ip_print()."""
+    ecn = ("", ",ECT(1)", ",ECT(0)", ",CE")[ip.tos & 3]
+    ttl = f", ttl {ip.ttl}" if ip.ttl else ""
+    flags = [name for bit, name in ((IP_MF, "+"), (IP_DF, "DF"), (IP_CE, "rsvd")) if ip.frag & bit]
+    options = f", options ({_ip_options_text(ip.options)})" if ip.options else ""
+    return (
+        f"(tos 0x{ip.tos:x}{ecn}{ttl}, id {ip.id}, offset {(ip.frag & IP_OFFSET) * 8}, "
+        f"flags [{', '.join(flags) or 'none'}], proto {_IP_PROTOS.get(ip.proto, 'unknown')} ({ip.proto}), "
+        f"length {length}{options})\n    "
+    )
+
+
+def _ip_options_text(options: bytes) -> str:
+    """tcpdump: ip_optprint(). simplified: only the names, without the addresses of route and time options."""
+    names = {0: "EOL", 1: "NOP", 7: "RR", 68: "timestamp", 130: "security", 131: "LSRR", 137: "SSRR", 148: "RA"}
+    out, at = [], 0
+    while at < len(options):
+        kind = options[at]
+        out.append(names.get(kind, f"unknown {kind}"))
+        if kind == 0:
+            break
+        size = 1 if kind == 1 else options[at + 1] if at + 1 < len(options) else 0
+        if size == 0:
+            break
+        at += size
+    return ",".join(out)
+
+
+def ip6_text(
+    printer: Printer,
+    ip: Ipv6Hdr,
+    l4: L4,
+    inner: Inner,
+    payload: bytes,
+    bad_csum: bool = False,
+    tot_len: int = 0,
+) -> str:
+    """An IPv6 packet. tcpdump: ip6_print()."""
+    length = tot_len - IPV6_HLEN if tot_len else l4_hdrlen(l4) + len(payload) + inner_len(inner)
+    out = "" if printer.ether else "IP6 "
+    if printer.verbose:
+        tclass = f"class 0x{ip.tclass:02x}, " if ip.tclass else ""
+        flow = f"flowlabel 0x{ip.flow:05x}, " if ip.flow else ""
+        name = _IP_PROTOS.get(ip.nexthdr, "unknown")
+        out += f"({tclass}{flow}hlim {ip.hop_limit}, next-header {name} ({ip.nexthdr}) payload length: {length}) "
+    body = _Body(printer, AF_INET6, ip.saddr, ip.daddr, ip.nexthdr, l4, inner, payload, length, bad_csum)
+    body.is_cut = tot_len != 0
+    return out + body.text()
+
+
+class _Body:
+    """What is inside an IP packet, and the addresses that its text begins with."""
+
+    def __init__(
+        self,
+        printer: Printer,
+        family: int,
+        saddr: int,
+        daddr: int,
+        proto: int,
+        l4: L4,
+        inner: Inner,
+        payload: bytes,
+        length: int,
+        bad_csum: bool,
+    ) -> None:
+        self.printer = printer
+        self.family = family
+        self.saddr = saddr
+        self.daddr = daddr
+        self.proto = proto
+        self.l4 = l4
+        self.inner = inner
+        self.payload = payload
+        self.length = length  # of transport header and data, as the IP header says
+        self.bad_csum = bad_csum
+        self.is_cut = False  # the data is not all here: no checksum can be told
+
+    def text(self) -> str:
+        src, dst = fmt(self.saddr, self.family), fmt(self.daddr, self.family)
+        l4 = self.l4
+        if isinstance(l4, TcpHdr):
+            return f"{src}.{l4.sport} > {dst}.{l4.dport}: {tcp_text(self, l4)}"
+        if isinstance(l4, UdpHdr):
+            return f"{src}.{l4.sport} > {dst}.{l4.dport}: {udp_text(self, l4)}"
+        if isinstance(l4, IcmpHdr):
+            return f"{src} > {dst}: {self.icmp(l4)}"
+        if self.proto == 59 and self.family == AF_INET6:
+            return f"{src} > {dst}: no next header"
+        return f"{src} > {dst}:  ip-proto-{self.proto} {self.length}"
+
+    def icmp(self, icmp: IcmpHdr) -> str:
+        data = self.data()
+        have, want = self.checksums(2)
+        verbose = self.printer.verbose
+        if self.family == AF_INET6:
+            return icmp6_text(icmp, data, self.inner, have, want, verbose)
+        out = icmp_text(icmp, self.inner, self.daddr, self.length)
+        if verbose and have != want and not self.is_cut:
+            out += f" (wrong icmp cksum {have:x} (->{want:x})!)"
+        if verbose and isinstance(self.inner, Quote):
+            out += "\n\t" + quote_text(self.printer, self.inner)
+        return out
+
+    def data(self) -> bytes:
+        """The bytes behind the transport header."""
+        return self.payload if self.inner is None else self.payload + inner_to_bytes(self.inner)
+
+    def checksums(self, at: int) -> tuple[int, int]:
+        """(as it is on the wire, as it should be) of the transport header, whose field is at byte `at`."""
+        if not self.printer.verbose:
+            return 0, 0
+        is_v6 = self.family == AF_INET6
+        pseudo = (pseudo_header6 if is_v6 else pseudo_header4)(self.saddr, self.daddr, self.proto, self.length)
+        data = self.data()
+        want = int.from_bytes(build_l4(self.l4, data, pseudo, is_v6)[at : at + 2], "big")
+        have = int.from_bytes(build_l4(self.l4, data, pseudo, is_v6, self.bad_csum)[at : at + 2], "big")
+        return have, want
+
+
+def _take_apart(body: _Body) -> None:
+    """The transport header of a first fragment, whose payload is raw."""
+    try:
+        if body.proto == IPPROTO_TCP:
+            body.l4 = parse_tcp(body.payload)
+        elif body.proto == IPPROTO_UDP:
+            body.l4 = parse_udp(body.payload)
+            body.length = udp_len(body.payload) or body.length
+        elif body.proto == IPPROTO_ICMP:
+            body.l4 = parse_icmp(body.payload)
+    except WireError:
+        return
+    body.payload = body.payload[l4_hdrlen(body.l4) :]
+
+
+def quote_text(printer: Printer, quote: Quote) -> str:
+    """The packet inside an ICMP error, printed like any other."""
+    ip = quote.ip
+    if isinstance(ip, IpHdr):
+        return ip_text(printer, ip, quote.l4, None, bytes(quote.data), tot_len=quote.tot_len)
+    return ip6_text(printer, ip, quote.l4, None, bytes(quote.data), tot_len=quote.tot_len)
+
+
+# -- UDP and TCP -----------------------------------------------------------------------------------------------------
+
+
+def udp_text(body: _Body, udp: UdpHdr) -> str:
+    """After "src.port > dst.port: ". tcpdump: udp_print()."""
+    printer = body.printer
+    out = ""
+    if not body.is_cut and printer.verbose > (1 if body.family == AF_INET else 0):
+        have, want = body.checksums(6)
+        out = "[udp sum ok] " if have == want else f"[bad udp cksum 0x{have:04x} -> 0x{want:04x}!] "
+    if printer.quiet:
+        return f"{out}UDP, length {body.length - UDP_HLEN}"
+    if body.inner is not None:
+        vni = int.from_bytes(body.payload[4:7], "big")
+        head = f"OTV, flags [I] (0x08), overlay 0, instance {vni}"
+        if udp.dport != VXLAN_PORT:
+            head = f"VXLAN, flags [I] (0x08), vni {vni}"
+        return f"{out}{head}\n{frame_text(printer, *_plain(frame_parts(body.inner)))}"
+    for port in (DNS_PORT, MDNS_PORT):
+        if udp.dport == port or udp.sport == port:
+            return out + dns_text(body.payload, body.length - UDP_HLEN, printer.verbose, port == MDNS_PORT)
+    return f"{out}UDP, length {body.length - UDP_HLEN}"
+
+
+def _plain(parts: tuple[EthHdr | None, L3, L4, Inner, Bytes]) -> tuple[EthHdr | None, L3, L4, Inner, bytes]:
+    return parts[0], parts[1], parts[2], parts[3], bytes(parts[4])
+
+
+def tcp_text(body: _Body, tcp: TcpHdr) -> str:
+    """After "src.port > dst.port: ". tcpdump: tcp_print()."""
+    printer = body.printer
+    if tcp.doff < TCP_HLEN:
+        return " [|tcp]"  # a quote of only 8 bytes
+    length = body.length - tcp.doff
+    if printer.quiet:
+        return f"tcp {length}"
+    flags = "".join(text for bit, text in _TCP_FLAGS if tcp.flags & bit) or "none"
+    out = f"Flags [{flags}]"
+    if printer.verbose and not body.is_cut:
+        have, want = body.checksums(16)
+        out += (
+            f", cksum 0x{have:04x} (correct)" if have == want else f", cksum 0x{have:04x} (incorrect -> 0x{want:04x})"
+        )
+    seq, ack, sack_base = _relative(printer, body, tcp)
+    if printer.verbose > 1 or length > 0 or tcp.flags & (SYN | FIN | RST):
+        out += f", seq {seq}"
+        if length > 0:
+            out += f":{seq + length & 0xFFFF_FFFF}"
+    if tcp.flags & ACK:
+        out += f", ack {ack}"
+    out += f", win {tcp.window}"
+    if tcp.flags & URG:
+        out += f", urg {tcp.urg_ptr}"
+    if tcp.doff > TCP_HLEN:
+        out += f", options [{_tcp_options_text(tcp, sack_base)}]"
+    out += f", length {length}"
+    return out + _tcp_payload_text(body, tcp, length) if length > 0 else out
+
+
+def _relative(printer: Printer, body: _Body, tcp: TcpHdr) -> tuple[int, int, int]:
+    """(seq, ack, base of the SACK blocks) as they are to be printed; remembers the connection."""
+    if printer.absolute_seq or not tcp.flags & ACK:
+        return tcp.seq, tcp.ack_seq, 0
+    rev = tcp.sport > tcp.dport or (tcp.sport == tcp.dport and body.saddr > body.daddr)
+    key = (body.saddr, body.daddr, tcp.sport, tcp.dport)
+    if rev:
+        key = (body.daddr, body.saddr, tcp.dport, tcp.sport)
+    known = printer.conversations.get(key)
+    if known is None or tcp.flags & SYN:
+        bases = (tcp.seq, tcp.ack_seq - 1)
+        printer.conversations[key] = (bases[1], bases[0]) if rev else bases
+        return tcp.seq, tcp.ack_seq, bases[1]
+    mine, theirs = (known[1], known[0]) if rev else known
+    return (tcp.seq - mine) & 0xFFFF_FFFF, (tcp.ack_seq - theirs) & 0xFFFF_FFFF, theirs
+
+
+def _tcp_options_text(tcp: TcpHdr, sack_base: int) -> str:
+    """The options in wire order. tcpdump: tcp_print()."""
+    raw = build_l4(tcp, b"", 0)[TCP_HLEN:]
+    out, at = [], 0
+    while at < len(raw):
+        kind = raw[at]
+        if kind == 0:
+            out.append("eol")
+            break
+        if kind == 1:
+            out.append("nop")
+            at += 1
+            continue
+        size = raw[at + 1] if at + 1 < len(raw) else 0
+        if size < 2 or at + size > len(raw):
+            out.append(f"{_TCP_OPTIONS.get(kind, f'unknown-{kind}')} [bad opt]")
+            break
+        out.append(_tcp_option_text(kind, raw[at + 2 : at + size], sack_base))
+        at += size
+    return ",".join(out)
+
+
+def _tcp_option_text(kind: int, value: bytes, sack_base: int) -> str:
+    """One option with a length."""
+    number = int.from_bytes(value, "big")
+    if kind == 2 and len(value) == 2:
+        return f"mss {number}"
+    if kind == 3 and len(value) == 1:
+        return f"wscale {number}"
+    if kind == 4:
+        return "sackOK"
+    if kind == 5 and len(value) % 8 == 0:
+        edges = [int.from_bytes(value[i : i + 4], "big") - sack_base & 0xFFFF_FFFF for i in range(0, len(value), 4)]
+        blocks = "".join(f"{{{left}:{right}}}" for left, right in zip(edges[::2], edges[1::2], strict=True))
+        return f"sack {len(edges) // 2} {blocks}"
+    if kind == 8 and len(value) == 8:
+        return f"TS val {number >> 32} ecr {number & 0xFFFF_FFFF}"
+    if kind == 19 and len(value) == 16:
+        return f"md5 shared secret not supplied with -M, can't check - {value.hex()}"
+    if kind == 34:
+        return f"tfo  cookie {value.hex()}" if value else "tfo  cookiereq"
+    name = _TCP_OPTIONS.get(kind, f"unknown-{kind}")
+    return f"{name} 0x{value.hex()}" if value else name
+
+
+def _tcp_payload_text(body: _Body, tcp: TcpHdr, length: int) -> str:
+    """What tcpdump knows to say about the data, by port."""
+    ports = (tcp.sport, tcp.dport)
+    if any(port in HTTP_PORTS for port in ports):
+        return ": " + http_text(body.payload, length, body.printer.verbose)
+    if RESP_PORT in ports:
+        return ": RESP" + resp_text(body.payload)
+    if DNS_PORT in ports and len(body.payload) > 2:
+        size = int.from_bytes(body.payload[:2], "big")
+        return " " + dns_text(body.payload[2:], size, body.printer.verbose)
+    return ""
