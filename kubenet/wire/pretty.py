@@ -9,7 +9,8 @@ Sequence numbers are absolute in a connection's first packet and relative to it 
 memory is a table keyed by the pair of endpoints, and a packet with SYN and ACK starts the entry anew, exactly as
 tcpdump's tcp_seq_hash does, including what that does to connections met in the middle. With -v and more, IP headers get
 a line of their own, checksums are shown, and ICMP errors show the packet they quote.
-Text of the protocols above lives beside this file: pretty_icmp.py, pretty_dns.py, pretty_text.py (HTTP, RESP).
+The rest lives beside this file: pretty_tcp.py (numbers and options), pretty_icmp.py, pretty_dns.py, pretty_text.py (HTTP,
+RESP).
 
 simplified: names are never looked up (-n is always on, and times are UTC); of the payloads tcpdump can decode, DNS,
 mDNS, HTTP, RESP, VXLAN and OTV are decoded, others show as UDP or as plain TCP; TCP options print in the order in which
@@ -53,7 +54,9 @@ from kubenet.wire.packet import (
 )
 from kubenet.wire.pretty_dns import dns_text
 from kubenet.wire.pretty_icmp import icmp6_text, icmp_text
-from kubenet.wire.pretty_text import HTTP_PORTS, RESP_PORT, hex_dump, http_text, resp_text
+from kubenet.wire.pretty_tcp import Endpoints, relative_seq, tcp_options_text
+from kubenet.wire.pretty_text import HTTP_PORTS, RESP_PORT, hex_dump, http_text, resp_text, safe
+from kubenet.wire.sll2 import SLL2_HLEN
 from kubenet.wire.tcp import ACK, FIN, RST, SYN, TCP_HLEN, URG, TcpHdr, parse_tcp
 from kubenet.wire.udp import UDP_HLEN, UdpHdr, parse_udp, udp_len
 from kubenet.wire.vxlan import VXLAN_PORT
@@ -68,9 +71,6 @@ _IP_PROTOS = {
     108: "Compressed IP", 112: "VRRP", 132: "SCTP",
 }  # fmt: skip
 _TCP_FLAGS = ((1, "F"), (2, "S"), (4, "R"), (8, "P"), (16, "."), (32, "U"), (64, "E"), (128, "W"))
-_TCP_OPTIONS = {1: "nop", 2: "mss", 3: "wscale", 4: "sackOK", 5: "sack", 8: "TS", 19: "md5", 34: "tfo"}
-
-Endpoints = tuple[int, int, int, int]  # lower port first: saddr, daddr, sport, dport
 
 
 @dataclass(slots=True)
@@ -92,6 +92,15 @@ class Printer:
     last_ns: int = -1
 
 
+@dataclass(slots=True)
+class Cooked:
+    """The device of a packet seen by `tcpdump -i any`; pkt_type as in the kernel (PACKET_HOST 0 ... OUTGOING 4)."""
+
+    device: str
+    ifindex: int
+    pkt_type: int
+
+
 def tcpdump_line(
     printer: Printer,
     t_ns: int,
@@ -101,9 +110,19 @@ def tcpdump_line(
     inner: Inner,
     payload: Bytes,
     bad_csum: bool = False,
+    cooked: Cooked | None = None,
 ) -> str:
-    """The text of one packet, without the last newline; more lines where tcpdump prints more. t_ns: since 1970."""
-    return stamp_text(printer, t_ns) + frame_text(printer, eth, l3, l4, inner, bytes(payload), bad_csum)
+    """The text of one packet, without the last newline; more lines where tcpdump prints more. t_ns: since 1970.
+
+    cooked: where and how `tcpdump -i any` met it; then the Ethernet header is not shown, as there is none on such a
+    device (LINKTYPE_LINUX_SLL2).
+    """
+    stamp = stamp_text(printer, t_ns)
+    if cooked is None:
+        return stamp + frame_text(printer, eth, l3, l4, inner, bytes(payload), bad_csum)
+    size = frame_len(None, l3, l4, inner, payload)
+    link = sll2_text(printer, cooked, eth, size)
+    return stamp + link + frame_text(printer, None, l3, l4, inner, bytes(payload), bad_csum)
 
 
 def stamp_text(printer: Printer, t_ns: int) -> str:
@@ -147,6 +166,19 @@ def frame_text(
     if isinstance(l3, Ipv6Hdr):
         return link + ip6_text(printer, l3, l4, inner, payload, bad_csum)
     return link if printer.quiet else link + hex_dump(payload, "\n\t", ascii_too=True)
+
+
+def sll2_text(printer: Printer, cooked: Cooked, eth: EthHdr | None, size: int) -> str:
+    """`eth0  In  `, with -e also index, sender and type. tcpdump: sll2_print()."""
+    kind = ("In", "B", "M", "P", "Out")[cooked.pkt_type]
+    out = f"{cooked.device:<5} {kind:<3} "
+    if not printer.ether:
+        return out
+    proto = eth.proto if eth is not None else ETH_P_IP
+    sender = mac_text(eth.src) if eth is not None else "00:00:00:00:00:00"
+    name = _ETHERTYPES.get(proto, "Unknown")
+    shown = "" if printer.quiet else f"ethertype {name} (0x{proto:04x}), length {size + SLL2_HLEN}: "
+    return f"{out}ifindex {cooked.ifindex} {sender} {shown}"
 
 
 def _ether_text(printer: Printer, eth: EthHdr, length: int) -> str:
@@ -387,7 +419,9 @@ def tcp_text(body: _Body, tcp: TcpHdr) -> str:
         out += (
             f", cksum 0x{have:04x} (correct)" if have == want else f", cksum 0x{have:04x} (incorrect -> 0x{want:04x})"
         )
-    seq, ack, sack_base = _relative(printer, body, tcp)
+    seq, ack, sack_base = (tcp.seq, tcp.ack_seq, 0)
+    if not printer.absolute_seq and tcp.flags & ACK:
+        seq, ack, sack_base = relative_seq(printer.conversations, body.saddr, body.daddr, tcp)
     if printer.verbose > 1 or length > 0 or tcp.flags & (SYN | FIN | RST):
         out += f", seq {seq}"
         if length > 0:
@@ -398,76 +432,16 @@ def tcp_text(body: _Body, tcp: TcpHdr) -> str:
     if tcp.flags & URG:
         out += f", urg {tcp.urg_ptr}"
     if tcp.doff > TCP_HLEN:
-        out += f", options [{_tcp_options_text(tcp, sack_base)}]"
+        out += f", options [{tcp_options_text(tcp, sack_base)}]"
     out += f", length {length}"
     return out + _tcp_payload_text(body, tcp, length) if length > 0 else out
-
-
-def _relative(printer: Printer, body: _Body, tcp: TcpHdr) -> tuple[int, int, int]:
-    """(seq, ack, base of the SACK blocks) as they are to be printed; remembers the connection."""
-    if printer.absolute_seq or not tcp.flags & ACK:
-        return tcp.seq, tcp.ack_seq, 0
-    rev = tcp.sport > tcp.dport or (tcp.sport == tcp.dport and body.saddr > body.daddr)
-    key = (body.saddr, body.daddr, tcp.sport, tcp.dport)
-    if rev:
-        key = (body.daddr, body.saddr, tcp.dport, tcp.sport)
-    known = printer.conversations.get(key)
-    if known is None or tcp.flags & SYN:
-        bases = (tcp.seq, tcp.ack_seq - 1)
-        printer.conversations[key] = (bases[1], bases[0]) if rev else bases
-        return tcp.seq, tcp.ack_seq, bases[1]
-    mine, theirs = (known[1], known[0]) if rev else known
-    return (tcp.seq - mine) & 0xFFFF_FFFF, (tcp.ack_seq - theirs) & 0xFFFF_FFFF, theirs
-
-
-def _tcp_options_text(tcp: TcpHdr, sack_base: int) -> str:
-    """The options in wire order. tcpdump: tcp_print()."""
-    raw = build_l4(tcp, b"", 0)[TCP_HLEN:]
-    out, at = [], 0
-    while at < len(raw):
-        kind = raw[at]
-        if kind == 0:
-            out.append("eol")
-            break
-        if kind == 1:
-            out.append("nop")
-            at += 1
-            continue
-        size = raw[at + 1] if at + 1 < len(raw) else 0
-        if size < 2 or at + size > len(raw):
-            out.append(f"{_TCP_OPTIONS.get(kind, f'unknown-{kind}')} [bad opt]")
-            break
-        out.append(_tcp_option_text(kind, raw[at + 2 : at + size], sack_base))
-        at += size
-    return ",".join(out)
-
-
-def _tcp_option_text(kind: int, value: bytes, sack_base: int) -> str:
-    """One option with a length."""
-    number = int.from_bytes(value, "big")
-    if kind == 2 and len(value) == 2:
-        return f"mss {number}"
-    if kind == 3 and len(value) == 1:
-        return f"wscale {number}"
-    if kind == 4:
-        return "sackOK"
-    if kind == 5 and len(value) % 8 == 0:
-        edges = [int.from_bytes(value[i : i + 4], "big") - sack_base & 0xFFFF_FFFF for i in range(0, len(value), 4)]
-        blocks = "".join(f"{{{left}:{right}}}" for left, right in zip(edges[::2], edges[1::2], strict=True))
-        return f"sack {len(edges) // 2} {blocks}"
-    if kind == 8 and len(value) == 8:
-        return f"TS val {number >> 32} ecr {number & 0xFFFF_FFFF}"
-    if kind == 19 and len(value) == 16:
-        return f"md5 shared secret not supplied with -M, can't check - {value.hex()}"
-    if kind == 34:
-        return f"tfo  cookie {value.hex()}" if value else "tfo  cookiereq"
-    name = _TCP_OPTIONS.get(kind, f"unknown-{kind}")
-    return f"{name} 0x{value.hex()}" if value else name
 
 
 def _tcp_payload_text(body: _Body, tcp: TcpHdr, length: int) -> str:
     """What tcpdump knows to say about the data, by port."""
     ports = (tcp.sport, tcp.dport)
+    if tcp.flags & RST and body.printer.verbose:
+        return f" [RST {safe(body.payload)}]"  # RFC 1122 4.2.2.12: a reset may say why
     if any(port in HTTP_PORTS for port in ports):
         return ": " + http_text(body.payload, length, body.printer.verbose)
     if RESP_PORT in ports:

@@ -3,10 +3,10 @@
     query     4660+ [1au] A? web.default.svc.cluster.local. (58)
     answer    4660* 1/0/1 A 10.96.0.1 (74)
 
-After the id: `+` recursion desired, `%` checking disabled; in answers the response code unless it is NoError, `*`
+After the id: `+` recursion desired, `%` checking disabled; in answers the response code unless it is NoError, then `*`
 authoritative, `-` recursion not available, `|` truncated, `$` authentic data. Then the counts of answer, authority and
-additional records and the answers' data; -v adds owner names, -vv the question and the other sections, -vvv times to live. A message that ends
-too early ends in `[|domain]`.
+additional records, and the data of the answers; -v adds owner names, -vv the question and the other sections, -vvv
+times to live. A message that ends too early ends in `[|domain]`.
 """
 
 from __future__ import annotations

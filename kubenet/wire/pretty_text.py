@@ -10,48 +10,12 @@ HTTP_PORTS = (80, 8080, 3128)
 RESP_PORT = 6379
 
 _MAX_TOKEN = 128
-_HTTP_METHODS = frozenset(  # only asked for membership
-    [
-        "GET",
-        "PUT",
-        "COPY",
-        "HEAD",
-        "LOCK",
-        "MOVE",
-        "POLL",
-        "POST",
-        "BCOPY",
-        "BMOVE",
-        "MKCOL",
-        "TRACE",
-        "LABEL",
-        "MERGE",
-        "DELETE",
-        "SEARCH",
-        "UNLOCK",
-        "REPORT",
-        "UPDATE",
-        "NOTIFY",
-        "BDELETE",
-        "CONNECT",
-        "OPTIONS",
-        "CHECKIN",
-        "PROPFIND",
-        "CHECKOUT",
-        "CCM_POST",
-        "SUBSCRIBE",
-        "PROPPATCH",
-        "BPROPFIND",
-        "BPROPPATCH",
-        "UNCHECKOUT",
-        "MKACTIVITY",
-        "MKWORKSPACE",
-        "UNSUBSCRIBE",
-        "RPC_CONNECT",
-        "VERSION-CONTROL",
-        "BASELINE-CONTROL",
-    ]  # noqa: SIM905
-)
+_HTTP_METHODS = (
+    "GET", "PUT", "COPY", "HEAD", "LOCK", "MOVE", "POLL", "POST", "BCOPY", "BMOVE", "MKCOL", "TRACE", "LABEL",
+    "MERGE", "DELETE", "SEARCH", "UNLOCK", "REPORT", "UPDATE", "NOTIFY", "BDELETE", "CONNECT", "OPTIONS", "CHECKIN",
+    "PROPFIND", "CHECKOUT", "CCM_POST", "SUBSCRIBE", "PROPPATCH", "BPROPFIND", "BPROPPATCH", "UNCHECKOUT",
+    "MKACTIVITY", "MKWORKSPACE", "UNSUBSCRIBE", "RPC_CONNECT", "VERSION-CONTROL", "BASELINE-CONTROL",
+)  # fmt: skip
 
 _SPACE = b" \t\n\v\f\r"
 
@@ -122,16 +86,18 @@ def resp_text(data: bytes) -> str:
         if end < 0:
             return out + " [|resp]"
         kind, text, at = data[at : at + 1], data[at + 1 : end], end + 2
-        if kind == b"*":
-            continue
-        if kind == b"$" and text.isdigit():
+        if text == b"-1" and kind in (b"$", b"*"):
+            out += " null"
+        elif kind == b"*":
+            out += " empty" if text == b"0" else ""
+        elif kind == b"$" and text.isascii() and text.isdigit() and len(text) < 10:
             size = int(text)
-            out += f' "{safe(data[at : at + size])}"' if len(data) >= at + size else " [|resp]"
+            if len(data) < at + size:
+                return out + " [|resp]"
+            out += f' "{safe(data[at : at + size])}"'
             at += size + 2
-        elif kind in (b"+", b"-"):
-            out += f' "{safe(text)}"'
         else:
-            out += f" {safe(text)}"
+            out += f' "{safe(text)}"'
     return out
 
 
