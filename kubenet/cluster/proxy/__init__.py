@@ -14,7 +14,17 @@ Everything is pure: text and decisions. Applying them is the controller's.
 
 from __future__ import annotations
 
-from kubenet.cluster.proxy.base import JumpRule, ProxyMode, Step, SyncResult, SyncStats, ensure, find_mode, proxy_mode
+from kubenet.cluster.proxy.base import (
+    JumpRule,
+    ProxyMode,
+    Step,
+    SyncResult,
+    SyncStats,
+    ensure,
+    find_mode,
+    nat_chains_after,
+    proxy_mode,
+)
 from kubenet.cluster.proxy.conntrack_cleanup import UdpCleanup
 from kubenet.cluster.proxy.iptables import (
     IptablesProxier,
@@ -43,6 +53,7 @@ __all__ = [
     "find_mode",
     "jump_rules",
     "kubelet_rules",
+    "nat_chains_after",
     "proxy_mode",
     "rules_for",
     "startup_sysctls",

@@ -72,6 +72,17 @@ def ensure(steps: Iterable[Step], run: Callable[[list[str]], int], family: int =
     return failed
 
 
+def nat_chains_after(text: str, existing: Iterable[str]) -> list[str]:
+    """The chains of the nat table once this restore input has been applied to `existing` (with --noflush)."""
+    chains = dict.fromkeys(existing)
+    for line in text.partition("*nat\n")[2].partition("COMMIT\n")[0].splitlines():
+        if line.startswith(":"):
+            chains[line[1:].partition(" ")[0]] = None
+        elif line.startswith("-X "):
+            chains.pop(line[3:], None)
+    return list(chains)
+
+
 @dataclass(slots=True)
 class SyncStats:
     """Sizes of one sync, as the metrics of kube-proxy count them."""

@@ -27,7 +27,9 @@ def test_address(text, canonical, family):
     assert ip.value == int(ipaddress.ip_address(canonical))
 
 
-@pytest.mark.parametrize("text", ["", "10.0.0", "10.0.0.256", "10.0.0.1.1", "10.0.0.x", "10.0.0.-1", "fe80::1%eth0", ":"])
+@pytest.mark.parametrize(
+    "text", ["", "10.0.0", "10.0.0.256", "10.0.0.1.1", "10.0.0.x", "10.0.0.-1", "fe80::1%eth0", ":"]
+)
 def test_no_address(text):
     with pytest.raises(ValueError, match="not an"):
         parse_ip(text)

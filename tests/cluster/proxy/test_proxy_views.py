@@ -49,7 +49,10 @@ def test_node_and_pod():
             "metadata": {"name": "node-1", "labels": {"topology.kubernetes.io/zone": "a"}},
             "spec": {"podCIDR": "10.48.1.0/24"},
             "status": {
-                "addresses": [{"type": "Hostname", "address": "node-1"}, {"type": "InternalIP", "address": "172.18.0.2"}],
+                "addresses": [
+                    {"type": "Hostname", "address": "node-1"},
+                    {"type": "InternalIP", "address": "172.18.0.2"},
+                ],
                 "conditions": [{"type": "Ready", "status": "True"}],
             },
         }
@@ -76,8 +79,12 @@ def test_object_without_version_is_not_cached():
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["metadata", "spec", "status", "ports", "name", "clusterIP", "labels"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["metadata", "spec", "status", "ports", "name", "clusterIP", "labels"]), inner
+        )
+    ),
     max_leaves=10,
 )
 
