@@ -40,6 +40,7 @@ EPOCH_S = 1_767_225_600                              # 2026-01-01T00:00:00Z, whe
 HISTORY = 2000                                       # events kept per kind for watches that start in the past
 NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"        # no vowels, so that no suffix spells a word
 DEFAULT_POD_GRACE = 30
+DRY_UID = "00000000-0000-4000-8000-000000000000"
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 
 
@@ -48,8 +49,8 @@ class Clock(Protocol):
 
     @property
     def now(self) -> int: ...
-    def call_at(self, when: int, fn: Callable[..., object], *args: Any) -> Any: ...
-    def call_soon(self, fn: Callable[..., object], *args: Any) -> Any: ...
+    def call_at(self, when: int, fn: Callable[[Any], object], arg: Any = None) -> None: ...
+    def call_soon(self, fn: Callable[[Any], object], arg: Any = None) -> None: ...
 
 
 class Event:
@@ -246,7 +247,8 @@ class Store:
         key = (namespace, meta["name"])
         if key in self._tables[kind].objects:
             raise already_exists(info, key[1])
-        meta["uid"] = self.new_uid(kind, key) if not dry_run else "00000000-0000-4000-8000-000000000000"
+        if not meta.get("uid"):                              # a Job's was drawn before, for its selector
+            meta["uid"] = DRY_UID if dry_run else self.new_uid(kind, key)
         meta["creationTimestamp"] = self.now_text()
         if info.generation:
             meta["generation"] = 1
@@ -362,7 +364,7 @@ class Store:
             return new, False
         stored = self._commit(MODIFIED, kind, key, new, old)
         if "foregroundDeletion" in finalizers:
-            self.clock.call_soon(self._collect, meta["uid"], True)
+            self.clock.call_soon(self._collect, (meta["uid"], True))
         return stored, False
 
     def on_write(self, hook: Callable[[Event], object]) -> None:
@@ -443,7 +445,7 @@ class Store:
         for ref in after or ():
             self._dependents.setdefault(ref["uid"], {})[(kind, key)] = None
         if after and not any(ref["uid"] in self._uids for ref in after):
-            self.clock.call_soon(self._collect, after[0]["uid"], False)    # born an orphan: collected too
+            self.clock.call_soon(self._collect, (after[0]["uid"], False))    # born an orphan: collected too
 
     def _remove(self, kind: str, key: Key, last: Obj) -> Obj:
         old = self._tables[kind].objects[key]
@@ -452,15 +454,16 @@ class Store:
         uid = last["metadata"]["uid"]
         gone = self._commit(DELETED, kind, key, last, old)
         if self._dependents.get(uid):
-            self.clock.call_soon(self._collect, uid, False)
+            self.clock.call_soon(self._collect, (uid, False))
         for ref in old["metadata"].get("ownerReferences", ()):
             self._unblock(ref["uid"])
         return gone
 
     # -- the collector of dependents ----------------------------------------------------------------------------
 
-    def _collect(self, uid: str, foreground: bool) -> None:
-        """Delete the dependents of an owner that is gone, or is waiting in foreground deletion."""
+    def _collect(self, what: tuple[str, bool]) -> None:
+        """Delete the dependents of an owner (uid) that is gone, or is waiting in foreground deletion (True)."""
+        uid, foreground = what
         for kind, key in list(self._dependents.get(uid, {})):
             obj = self.get(kind, key)
             if obj is None or "deletionTimestamp" in obj["metadata"]:

@@ -116,13 +116,27 @@ def invalid(info: KindInfo, name: str, errors: FieldErrors) -> ApiError:
     return ApiError(422, "Invalid", f'{info.qualified_kind} "{name}" is invalid: {body}', details)
 
 
+class GoText(str):
+    """A value that is already in the form Go's %#v gives it."""
+
+    __slots__ = ()
+
+
 def show(value: Any) -> str:
-    """A value as field errors print it: strings quoted, objects as JSON."""
+    """A value as field errors print it: strings quoted, numbers plain, maps and lists as Go's %#v."""
+    if isinstance(value, GoText):
+        return str(value)
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if value is None:
         return "null"
-    if isinstance(value, (dict, list, bool)):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list) and all(isinstance(x, str) for x in value):
+        return "[]string{" + ", ".join(show(x) for x in value) + "}"
+    if isinstance(value, dict) and all(isinstance(x, str) for x in value.values()):
+        return "map[string]string{" + ", ".join(f"{show(k)}:{show(v)}" for k, v in sorted(value.items())) + "}"
+    if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return str(value)
 
@@ -151,6 +165,9 @@ class FieldErrors:
         names = ", ".join(show(a) for a in sorted(allowed))
         text = f"Unsupported value: {show(value)}: supported values: {names}"
         self.found.append(("FieldValueNotSupported", field, text))
+
+    def not_found(self, field: str, value: Any) -> None:
+        self.found.append(("FieldValueNotFound", field, f"Not found: {show(value)}"))
 
     def forbidden(self, field: str, detail: str) -> None:
         self.found.append(("FieldValueForbidden", field, f"Forbidden: {detail}"))
