@@ -1,0 +1,228 @@
+"""What a container finds around it: environment, mounted volumes, resolv.conf, hosts. Pure functions of API objects.
+
+Environment: service links first (WEB_SERVICE_HOST ...), then `envFrom`, then `env` with $(NAME) references, as the kubelet
+orders them. A ConfigMap or Secret that is not there keeps the container waiting (CreateContainerConfigError) unless optional.
+
+Sources: Kubernetes kubelet_pods.go makeEnvironmentVariables(), envvars.FromServices(); configmap/secret/downwardapi volume plugins;
+dns.go (getDNSOptions: ndots:5); kubelet_pods.go managedHostsFileContent().
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+from kubenet.cluster.store import Store
+from kubenet.userland.vfs import Dir, Node, volume
+
+Obj = dict[str, Any]
+_REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
+
+
+class ConfigMissing(Exception):
+    """A ConfigMap, Secret or key that the container needs is not there; str() is the kubelet's message."""
+
+
+def service_env(store: Store, namespace: str, links: bool) -> dict[str, str]:
+    """Docker-link style variables for the Services of the namespace and for default/kubernetes."""
+    out: dict[str, str] = {}
+    services = list(store.iter("Service", namespace)) if links else []
+    master = store.get("Service", ("default", "kubernetes"))
+    if master is not None and not any(s is master for s in services):
+        services.append(master)
+    for service in services:
+        spec = service["spec"]
+        ip = spec.get("clusterIP")
+        ports = spec.get("ports") or []
+        if not ip or ip == "None" or not ports:
+            continue
+        name = service["metadata"]["name"].upper().replace("-", "_")
+        out[f"{name}_SERVICE_HOST"] = ip
+        out[f"{name}_SERVICE_PORT"] = str(ports[0]["port"])
+        for port in ports:
+            if port.get("name"):
+                out[f"{name}_SERVICE_PORT_{port['name'].upper().replace('-', '_')}"] = str(port["port"])
+        out[f"{name}_PORT"] = f"{ports[0].get('protocol', 'TCP').lower()}://{ip}:{ports[0]['port']}"
+        for port in ports:
+            proto = port.get("protocol", "TCP")
+            prefix = f"{name}_PORT_{port['port']}_{proto}"
+            out[prefix] = f"{proto.lower()}://{ip}:{port['port']}"
+            out[f"{prefix}_PROTO"] = proto.lower()
+            out[f"{prefix}_PORT"] = str(port["port"])
+            out[f"{prefix}_ADDR"] = ip
+    return out
+
+
+def _data(store: Store, kind: str, namespace: str, name: str, optional: bool) -> dict[str, bytes]:
+    """The keys of a ConfigMap or Secret. ConfigMissing unless it is there or optional."""
+    obj = store.get(kind, (namespace, name))
+    if obj is None:
+        if optional:
+            return {}
+        raise ConfigMissing(f'{kind.lower()} "{name}" not found')
+    if kind == "Secret":
+        return {key: base64.b64decode(value) for key, value in (obj.get("data") or {}).items()}
+    plain = {key: value.encode() for key, value in (obj.get("data") or {}).items()}
+    return plain | {key: base64.b64decode(value) for key, value in (obj.get("binaryData") or {}).items()}
+
+
+def field_ref(pod: Obj, path: str) -> str:
+    """The downward API: a field of the pod by its path. ConfigMissing for one that is not offered."""
+    meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
+    keyed = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)
+    if keyed:
+        return str((meta.get(keyed[1]) or {}).get(keyed[2], ""))
+    simple = {
+        "metadata.name": meta["name"], "metadata.namespace": meta.get("namespace", ""), "metadata.uid": meta.get("uid", ""),
+        "spec.nodeName": spec.get("nodeName", ""), "spec.serviceAccountName": spec.get("serviceAccountName", "default"),
+        "status.podIP": status.get("podIP", ""), "status.hostIP": status.get("hostIP", ""),
+        "status.podIPs": ",".join(entry["ip"] for entry in status.get("podIPs") or []),
+        "metadata.labels": "\n".join(f'{k}="{v}"' for k, v in sorted((meta.get("labels") or {}).items())),
+        "metadata.annotations": "\n".join(f'{k}="{v}"' for k, v in sorted((meta.get("annotations") or {}).items())),
+    }
+    if path not in simple:
+        raise ConfigMissing(f"unsupported fieldPath: {path}")
+    return str(simple[path])
+
+
+def container_env(store: Store, pod: Obj, container: Obj) -> dict[str, str]:
+    """The environment of a container, in the order in which later entries win. ConfigMissing."""
+    namespace = pod["metadata"].get("namespace", "default")
+    out = service_env(store, namespace, pod["spec"].get("enableServiceLinks", True))
+    for source in container.get("envFrom") or []:
+        for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+            if field in source:
+                ref = source[field]
+                for key, value in _data(store, kind, namespace, ref["name"], bool(ref.get("optional"))).items():
+                    out[source.get("prefix", "") + key] = value.decode(errors="replace")
+    own: dict[str, str] = {}
+    for entry in container.get("env") or []:
+        value = _env_value(store, pod, namespace, entry, {**out, **own})
+        if value is not None:
+            own[entry["name"]] = value
+    out.update(own)
+    return out
+
+
+def _env_value(store: Store, pod: Obj, namespace: str, entry: Obj, known: dict[str, str]) -> str | None:
+    source = entry.get("valueFrom")
+    if not source:
+        return expand(str(entry.get("value", "")), known)
+    if "fieldRef" in source:
+        return field_ref(pod, source["fieldRef"]["fieldPath"])
+    for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
+        if field in source:
+            ref = source[field]
+            optional = bool(ref.get("optional"))
+            data = _data(store, kind, namespace, ref["name"], optional)
+            if ref["key"] not in data:
+                if optional:
+                    return None
+                raise ConfigMissing(f"couldn't find key {ref['key']} in {kind} {namespace}/{ref['name']}")
+            return data[ref["key"]].decode(errors="replace")
+    return ""
+
+
+def expand(text: str, env: dict[str, str]) -> str:
+    """$(NAME) by its value, $$ by $; unknown references stay. Kubernetes: third_party/forked/golang/expansion."""
+
+    def one(found: re.Match[str]) -> str:
+        if found[0] == "$$":
+            return "$"
+        return env.get(found[1], found[0])
+
+    return _REFERENCE.sub(one, text)
+
+
+def container_mounts(store: Store, pod: Obj, container: Obj, shared: dict[str, Node]) -> dict[str, Node]:
+    """Mount path -> file system node. `shared` keeps a pod's emptyDirs between its containers. ConfigMissing."""
+    namespace = pod["metadata"].get("namespace", "default")
+    volumes = {v["name"]: v for v in pod["spec"].get("volumes") or []}
+    out: dict[str, Node] = {}
+    for mount in container.get("volumeMounts") or []:
+        spec = volumes.get(mount["name"], {})
+        node = shared.get(mount["name"])
+        if node is None:
+            node = shared[mount["name"]] = _volume(store, pod, namespace, spec)
+        sub = mount.get("subPath")
+        if sub and isinstance(node, Dir):
+            node = node.get(sub) or Dir()
+        out[mount["mountPath"]] = node
+    return out
+
+
+def _volume(store: Store, pod: Obj, namespace: str, spec: Obj) -> Node:
+    if "configMap" in spec:
+        return volume(_items(spec["configMap"], _data(store, "ConfigMap", namespace, spec["configMap"]["name"],
+                                                      bool(spec["configMap"].get("optional")))))
+    if "secret" in spec:
+        return volume(_items(spec["secret"], _data(store, "Secret", namespace, spec["secret"]["secretName"],
+                                                   bool(spec["secret"].get("optional")))))
+    if "downwardAPI" in spec:
+        return volume({i["path"]: field_ref(pod, i["fieldRef"]["fieldPath"]) for i in spec["downwardAPI"].get("items") or []
+                       if "fieldRef" in i})
+    if "projected" in spec:
+        files: dict[str, bytes | str] = {}
+        for source in spec["projected"].get("sources") or []:
+            for field, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
+                if field in source:
+                    files.update(_items(source[field], _data(store, kind, namespace, source[field]["name"],
+                                                             bool(source[field].get("optional")))))
+            for item in source.get("downwardAPI", {}).get("items") or []:
+                if "fieldRef" in item:
+                    files[item["path"]] = field_ref(pod, item["fieldRef"]["fieldPath"])
+        return volume(files)
+    return Dir()  # emptyDir; other kinds are warned about when the pod is applied
+
+
+def _items(source: Obj, data: dict[str, bytes]) -> dict[str, bytes | str]:
+    """All keys, or those that `items` picks, under the paths it gives."""
+    if not source.get("items"):
+        return dict(data)
+    out: dict[str, bytes | str] = {}
+    for item in source["items"]:
+        if item["key"] not in data:
+            raise ConfigMissing(f"references non-existent config key: {item['key']}")
+        out[item["path"]] = data[item["key"]]
+    return out
+
+
+def resolv_conf(pod: Obj, dns_ip: str, domain: str, node_conf: str) -> str:
+    """/etc/resolv.conf by the pod's dnsPolicy and dnsConfig."""
+    spec = pod["spec"]
+    policy = spec.get("dnsPolicy", "ClusterFirst")
+    namespace = pod["metadata"].get("namespace", "default")
+    servers, search, options = [dns_ip], [f"{namespace}.svc.{domain}", f"svc.{domain}", domain], ["ndots:5"]
+    if policy == "Default" or (spec.get("hostNetwork") and policy == "ClusterFirst"):
+        if not spec.get("dnsConfig"):
+            return node_conf
+        servers, search, options = [], [], []
+    elif policy == "None":
+        servers, search, options = [], [], []
+    extra = spec.get("dnsConfig") or {}
+    servers = [*servers, *extra.get("nameservers", [])]
+    search = [*search, *extra.get("searches", [])]
+    options = [*options, *(f"{o['name']}:{o['value']}" if o.get("value") else o["name"] for o in extra.get("options", []))]
+    lines = [f"search {' '.join(search)}"] if search else []
+    lines += [f"nameserver {server}" for server in servers]
+    lines += [f"options {' '.join(options)}"] if options else []
+    return "\n".join(lines) + "\n"
+
+
+def hosts_file(pod: Obj, ip: str) -> str:
+    """/etc/hosts of a pod."""
+    head = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback",
+            "fe00::0\tip6-localnet", "fe00::0\tip6-mcastprefix", "fe00::1\tip6-allnodes", "fe00::2\tip6-allrouters"]
+    spec = pod["spec"]
+    name = spec.get("hostname") or pod["metadata"]["name"]
+    if spec.get("subdomain"):
+        namespace = pod["metadata"].get("namespace", "default")
+        head.append(f"{ip}\t{name}.{spec['subdomain']}.{namespace}.svc.cluster.local\t{name}")
+    else:
+        head.append(f"{ip}\t{name}")
+    aliases = spec.get("hostAliases") or []
+    if aliases:
+        head.append("\n# Entries added by HostAliases.")
+        head += [f"{a['ip']}\t" + "\t".join(a.get("hostnames", [])) for a in aliases]
+    return "\n".join(head) + "\n"
