@@ -72,6 +72,18 @@ class Engine:
         self.cluster = self.build(settings)
         self.replay(progress=progress, verify=anyway)
 
+    def restart(self) -> None:
+        """Forget the state and begin at time zero; the caller replays what it wants."""
+        if self.journal._db is not None:
+            self.journal.reopen()
+        for checkpoint in self.checkpoints:
+            checkpoint.end()
+        self.checkpoints.clear()
+        self.processes.clear()
+        self.groups.clear()
+        self.seq = 0
+        self.cluster = self.build(self.settings)
+
     def replay(self, until: int = 1 << 62, progress: Callable[[int, int], None] | None = None, verify: bool = False) -> None:
         """Apply the journal's inputs after `self.seq`, each at its position. With verify the stored digests must agree."""
         last = self.journal.last()

@@ -1,0 +1,421 @@
+"""What the front may ask of the engine: one method per request, over frames (frames.py).
+
+Requests carry the front's `id` and every reply repeats it. Inputs may carry `group` (one command of a person; undo takes it as
+a whole) and `cmd`, its text. Long requests (exec, run, settle, logs -f, watch) answer in pieces and end with `end` or `exit`.
+
+Between requests the loop works for those who wait (engine.work), at most SLICE of host time before it looks at the
+connection again: a `get` answers while a long run goes on. With watchers or followers attached and nobody waiting, the clock
+is paced 1:1 against the host's; the order of events is the same in every mode.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kubenet.cluster.cluster import Cluster
+from kubenet.engine import checkpoint, frames
+from kubenet.engine.engine import CHECK, Engine, Wait
+from kubenet.errors import KubenetError, NotFoundError, UsageError, WrongMomentError
+from kubenet.query import trace as trace_query
+from kubenet.sim.clock import FOREVER
+from kubenet.units import SEC
+
+SLICE = 0.005  # host seconds
+WRITES = ("POST", "PUT", "PATCH", "DELETE")
+KEPT_HEADERS = ("content-type", "accept", "user-agent")
+
+Header = dict[str, Any]
+
+
+class Stream:
+    """A request that is answered over time: a watch or a followed log. `poll` sends what is new; True when it is over."""
+
+    def __init__(self, poll: Callable[[], bool], close: Callable[[], None]) -> None:
+        self.poll = poll
+        self.close = close
+
+
+class Service:
+    """The engine's side of the connection to the front."""
+
+    def __init__(self, engine: Engine, front: socket.socket, session: str) -> None:
+        self.engine = engine
+        self.front = front
+        self.session = session
+        self.unpacker = frames.Unpacker()
+        self.streams: dict[int, Stream] = {}
+        self.execs: dict[int, int] = {}  # request id -> exec id
+        self.pcaps: dict[str, Any] = {}
+        self.running = True
+        self.pace_start: tuple[float, int] | None = None
+
+    @property
+    def cluster(self) -> Cluster:
+        return self.engine.cluster
+
+    # ---- the loop
+
+    def serve(self) -> None:
+        """Answer until the front goes away."""
+        while self.running:
+            self._read(self._patience())
+            if self.engine.waits:
+                end = time.monotonic() + SLICE
+                while self.engine.waits and time.monotonic() < end:
+                    self.engine.work(CHECK)
+            elif self.streams:
+                self._pace()
+            self._poll_streams()
+
+    def _patience(self) -> float | None:
+        if self.engine.waits:
+            return 0
+        if not self.streams:
+            self.pace_start = None
+            return None
+        due = self.cluster.loop.next_time()
+        wait = (due - self._paced_now()) / SEC if due != FOREVER else 1.0
+        return min(max(wait, 0.0), 0.05)
+
+    def _paced_now(self) -> int:
+        """Where the wall clock says virtual time should be."""
+        if self.pace_start is None:
+            self.pace_start = (time.monotonic(), self.cluster.loop.now)
+        wall, virtual = self.pace_start
+        return virtual + int((time.monotonic() - wall) * SEC)
+
+    def _pace(self) -> None:
+        target = self._paced_now()
+        end = time.monotonic() + SLICE
+        while time.monotonic() < end and self.cluster.loop.next_time() <= target:
+            self.engine.run_paced(target, CHECK)
+
+    def _poll_streams(self) -> None:
+        for number, stream in list(self.streams.items()):
+            if stream.poll():
+                stream.close()
+                self.streams.pop(number, None)
+                self._end_paced()
+
+    def _end_paced(self) -> None:
+        if not self.streams:
+            self.engine.mark()
+            self.pace_start = None
+
+    def _read(self, patience: float | None) -> None:
+        ready, _, _ = select.select([self.front], [], [], patience)
+        if not ready:
+            return
+        try:
+            data = self.front.recv(1 << 20)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.running = False
+            return
+        for header, body in self.unpacker.feed(data):
+            self.handle(header, body)
+
+    # ---- requests
+
+    def reply(self, header: Header, body: bytes = b"") -> None:
+        """Send one frame to the front."""
+        try:
+            frames.send(self.front, header, body)
+        except OSError:
+            self.running = False
+
+    def handle(self, header: Header, body: bytes) -> None:
+        """Answer one request; errors become replies."""
+        op = header.get("op", "")
+        method = getattr(self, f"op_{op}", None)
+        try:
+            if method is None:
+                raise UsageError(f"unknown request {op!r}")
+            answer = method(header, body)
+        except KubenetError as error:
+            self.reply({"id": header.get("id"), "error": error_json(error)})
+            return
+        if answer is not None:
+            self.reply({"id": header["id"], **answer})
+
+    def _input(self, header: Header, kind: str, data: dict[str, Any]) -> Any:
+        return self.engine.put(kind, data, header.get("group", ""), header.get("cmd", ""))
+
+    def op_http(self, header: Header, body: bytes) -> None:
+        """A Kubernetes REST request. Reads are not inputs."""
+        method, path, query = header["method"], header["path"], header.get("query", {})
+        headers = {k: v for k, v in header.get("headers", {}).items() if k in KEPT_HEADERS}
+        if method in WRITES and not query.get("dryRun"):
+            data = {"method": method, "path": path, "query": query, "headers": headers,
+                    "body": base64.b64encode(body).decode()}
+            response = self._input(header, "api", data)
+        else:
+            response = self.cluster.api.request(method, path, query, headers, body)
+        self.reply({"id": header["id"], "code": response.code, "headers": response.headers}, response.body)
+
+    def op_watch(self, header: Header, body: bytes) -> None:
+        """A watch: pushes JSON lines until cancelled or timed out (timeoutSeconds, of the wall clock)."""
+        number = header["id"]
+        watch = self.cluster.api.watch(header["path"], header.get("query", {}), header.get("headers", {}))
+        self.reply({"id": number, "code": watch.code, "headers": watch.headers})
+        limit = header.get("query", {}).get("timeoutSeconds")
+        end = time.monotonic() + float(limit[0]) if limit else None
+
+        def poll() -> bool:
+            for line in watch.poll():
+                self.reply({"id": number, "event": True}, line)
+            over = watch.closed or (end is not None and time.monotonic() >= end)
+            if over:
+                self.reply({"id": number, "end": True})
+            return over
+
+        if not poll():
+            self.streams[number] = Stream(poll, watch.close)
+
+    def op_cancel(self, header: Header, body: bytes) -> None:
+        """The front's client went away: its stream ends; its process stays, as with a real kubectl exec."""
+        number = header["id"]
+        stream = self.streams.pop(number, None)
+        if stream is not None:
+            stream.close()
+            self._end_paced()
+        exec_id = self.execs.pop(number, None)
+        if exec_id is not None:
+            process = self.engine.processes.get(exec_id)
+            if process is not None and not process.done:
+                self._input(header, "signal", {"exec": exec_id, "signal": 1})
+            self.engine.waits = [w for w in self.engine.waits if getattr(w, "owner", None) != number]
+            self.engine.mark()
+
+    def op_exec(self, header: Header, body: bytes) -> None:
+        """Run a command in a pod or on a node; the clock runs until it ends."""
+        number = header["id"]
+        data = {k: header.get(k) for k in ("namespace", "target", "container", "argv", "tty", "stdin")}
+        self.engine.outputs[self.engine.seq + 1] = lambda stream, out: self.reply({"id": number, "stream": stream}, out)
+        try:
+            process = self._input(header, "exec", data)
+        except KubenetError:
+            self.engine.outputs.pop(self.engine.seq + 1, None)
+            raise
+        exec_id = self.engine.seq
+        self.execs[number] = exec_id
+        self.reply({"id": number, "started": exec_id})
+        deadline = self.cluster.loop.now + header["timeout_ns"] if header.get("timeout_ns") else FOREVER
+        process.on_exit.append(lambda _: self.cluster.loop.stop())
+
+        def finish(ok: bool) -> None:
+            self.execs.pop(number, None)
+            self.engine.outputs.pop(exec_id, None)
+            self.engine.mark(header.get("group", ""))
+            if ok:
+                self.reply({"id": number, "exit": process.exit_code, "now": self.cluster.loop.now})
+            else:
+                self.reply({"id": number, "error": error_json(self.cluster.stuck_error(process))})
+
+        wait = Wait(deadline, lambda: process.done, finish)
+        wait.owner = number  # type: ignore[attr-defined]
+        self.engine.waits.append(wait)
+
+    def _exec_input(self, header: Header, kind: str, more: dict[str, Any]) -> None:
+        exec_id = self.execs.get(header["id"])
+        if exec_id is not None:
+            group = str(exec_id)
+            self.engine.groups.setdefault(group, self._group_of(exec_id))
+            self.engine.put(kind, {"exec": exec_id, **more}, group)
+
+    def _group_of(self, seq: int) -> int:
+        for entry in self.engine.journal.inputs(seq - 1, seq):
+            return entry.group
+        return seq
+
+    def op_stdin(self, header: Header, body: bytes) -> None:
+        """Bytes for the standard input of an exec."""
+        self._exec_input(header, "stdin", {"bytes": base64.b64encode(body).decode()})
+
+    def op_eof(self, header: Header, body: bytes) -> None:
+        """The end of an exec's standard input."""
+        self._exec_input(header, "eof", {})
+
+    def op_signal(self, header: Header, body: bytes) -> None:
+        """A signal for an exec's process: Ctrl-C."""
+        self._exec_input(header, "signal", {"signal": int(header["signal"])})
+
+    def op_resize(self, header: Header, body: bytes) -> None:
+        """The terminal's size; nothing here draws, so it is only accepted."""
+
+    def op_logs(self, header: Header, body: bytes) -> None:
+        """A container's log, and with follow what comes."""
+        number = header["id"]
+        source = self.cluster.logs(
+            header["target"], namespace=header.get("namespace", "default"), container=header.get("container", ""),
+            previous=bool(header.get("previous")), tail=header.get("tail"), timestamps=bool(header.get("timestamps")),
+            since_ns=header.get("since_ns"),
+        )
+
+        def poll() -> bool:
+            data = source.poll()
+            if data:
+                self.reply({"id": number, "data": True}, data)
+            if not header.get("follow") or source.ended:
+                self.reply({"id": number, "end": True})
+                return True
+            return False
+
+        if not poll():
+            self.streams[number] = Stream(poll, lambda: None)
+
+    def _wait(self, header: Header, deadline: int, done: Callable[[], bool], answer: Callable[[bool], Header]) -> None:
+        def finish(ok: bool) -> None:
+            self.engine.mark(header.get("group", ""))
+            self.reply({"id": header["id"], **answer(ok)})
+
+        self.engine.waits.append(Wait(deadline, done, finish))
+
+    def op_run(self, header: Header, body: bytes) -> None:
+        """Let virtual time pass."""
+        loop = self.cluster.loop
+        deadline = loop.now + int(header["ns"])
+        self._join(header)
+        self._wait(header, deadline, lambda: loop.now >= deadline, lambda ok: {"now": loop.now, "step": loop.step})
+
+    def _join(self, header: Header) -> None:
+        """A command that only lets time pass begins its group with a mark, so that undo finds its beginning."""
+        group = header.get("group", "")
+        if group and group not in self.engine.groups:
+            self.engine.put("mark", {}, group, header.get("cmd", ""))
+
+    def op_settle(self, header: Header, body: bytes) -> None:
+        """Let time pass until everything that was applied runs, or `max_ns`."""
+        cluster = self.cluster
+        deadline = cluster.loop.now + int(header.get("max_ns", 60 * SEC))
+        self._join(header)
+        self._wait(header, deadline, cluster.settled,
+                   lambda ok: {"ok": ok, "now": cluster.loop.now, "waiting": cluster.unsettled()})
+
+    def op_status(self, header: Header, body: bytes) -> Header:
+        """Where the session stands."""
+        return {"session": self.session, "engine_pid": os.getpid(), **self.engine.status(), **self.cluster.summary()}
+
+    def op_history(self, header: Header, body: bytes) -> Header:
+        """The commands of the session, oldest first."""
+        seen: dict[int, Header] = {}
+        for entry in self.engine.journal.inputs():
+            if entry.kind != "mark" or entry.data.get("cmd"):
+                seen.setdefault(entry.group, {"cmd": entry.data.get("cmd") or entry.kind, "time": entry.time, "step": entry.step})
+        return {"commands": list(seen.values())}
+
+    def op_trace(self, header: Header, body: bytes) -> None:
+        """Send a probe and show what happened to its first packet."""
+        data = {k: header[k] for k in ("namespace", "src", "dst", "port", "proto") if k in header}
+        probe = self._input(header, "probe", data)
+        deadline = self.cluster.loop.now + int(header.get("max_ns", 3 * SEC))
+        self._wait(header, deadline, lambda: probe.done,
+                   lambda ok: {"trace": trace_query.probe_json(self.cluster, probe)})
+
+    def op_trace_get(self, header: Header, body: bytes) -> Header:
+        """Packets of the past: from the ring, else from a copy of the past in which they are armed."""
+        if header.get("packet") is not None or header.get("reply") is not None:
+            wanted = int(header["packet"] if header.get("packet") is not None else header["reply"])
+            if header.get("reply") is not None:
+                wanted = trace_query.reply_of(self.cluster, wanted)
+            found = trace_query.packet_json(self.cluster, wanted)
+            return {"traces": [found if found is not None else self._rerun(wanted)]}
+        return {"traces": trace_query.search(self.cluster, last=header.get("last", False), target=header.get("target", ""),
+                                             flow=header.get("flow"), namespace=header.get("namespace", "default"),
+                                             limit=int(header.get("limit", 50)))}
+
+    def _rerun(self, packet: int) -> Header:
+        """The packet's stations, recorded now: the stretch in which it lived runs again in a copy, with it armed."""
+        if not 0 < packet <= self.cluster.loop.ids:
+            raise NotFoundError(f"no packet {packet} in this session", why=f"ids go from 1 to {self.cluster.loop.ids}",
+                                try_="kubenet trace --last")
+        last = self.engine.journal.last()
+        order = {"packet": packet, "until_seq": last.seq if last else 0, "step": self.cluster.loop.step,
+                 "now": self.cluster.loop.now}
+        fitting = [c for c in self.engine.checkpoints if c.ids < packet]
+        answer = checkpoint.query(fitting[-1], order) if fitting else self._rerun_from_start(order)
+        if answer is None or "trace" not in answer[0]:
+            raise WrongMomentError(f"packet {packet} could not be run again")
+        found: Header = answer[0]["trace"]
+        return found
+
+    def _rerun_from_start(self, order: Header) -> frames.Frame | None:
+        """As _rerun, without a checkpoint old enough: a fork replays the journal from its beginning."""
+        ours, theirs = socket.socketpair()
+        if os.fork() == 0:
+            ours.close()
+            self.engine.restart()
+            raise checkpoint.Grandchild(order, theirs)
+        theirs.close()
+        answer = frames.receive(ours)
+        ours.close()
+        return answer
+
+    def op_topo(self, header: Header, body: bytes) -> Header:
+        """The map."""
+        return {"graph": self.cluster.topology_json()}
+
+    def op_names(self, header: Header, body: bytes) -> Header:
+        """Names for completion."""
+        return {"names": self.cluster.names()}
+
+    def op_pcap_start(self, header: Header, body: bytes) -> Header:
+        """Start a capture; looking changes nothing."""
+        name = header.get("name", "default")
+        if name in self.pcaps:
+            raise UsageError(f"a capture named {name!r} is already running", try_=f"kubenet pcap stop --name {name}")
+        self.pcaps[name] = self.cluster.start_capture(header["target"], header.get("dev", ""),
+                                                      namespace=header.get("namespace", "default"))
+        return {"ok": True, "devices": self.pcaps[name].devices()}
+
+    def op_pcap_stop(self, header: Header, body: bytes) -> None:
+        """End a capture and hand over its file."""
+        name = header.get("name", "default")
+        capture = self.pcaps.pop(name, None)
+        if capture is None:
+            raise NotFoundError(f"no capture named {name!r} is running", why=f"running: {', '.join(self.pcaps) or 'none'}",
+                                try_="kubenet pcap start node-1")
+        data = capture.stop()
+        self.reply({"id": header["id"], "packets": capture.packets}, data)
+
+    def op_undo(self, header: Header, body: bytes) -> Header | None:
+        """Go back before the last commands: a checkpoint becomes the engine, or the journal is replayed without them."""
+        if self.engine.waits:
+            raise WrongMomentError("a command is still running", try_="wait for it, or press Ctrl-C there")
+        first, texts = self.engine.rewind_point(int(header.get("n", 1)))
+        order = {"id": header["id"], "first": first.seq, "step": first.step, "time": first.time, "undone": texts}
+        for number in list(self.streams):
+            self.reply({"id": number, "end": True, "rewound": True})
+        found = self.engine.nearest_checkpoint(first.seq - 1)
+        if found is None:
+            self.engine.journal.truncate(first.seq)
+            self.engine.restart()
+            return self.rewound(order)
+        self.engine.journal.close()
+        checkpoint.promote(found, order, self.front)
+        os._exit(0)
+
+    def rewound(self, order: Header) -> Header:
+        """After an undo: the state stands where the undone command began."""
+        self.engine.replay(until=int(order["first"]) - 1)
+        self.engine.advance(int(order["step"]), int(order["time"]))
+        self.engine.mark()
+        return {"now": self.cluster.loop.now, "step": self.cluster.loop.step, "undone": order["undone"]}
+
+    def op_shutdown(self, header: Header, body: bytes) -> Header:
+        """The engine ends after this answer; the journal stays."""
+        self.running = False
+        return {"ok": True}
+
+
+def error_json(error: KubenetError) -> Header:
+    """An error as it travels to the command line."""
+    return {"what": error.what, "why": error.why, "try": error.try_, "at": error.at, "exit": error.exit_code,
+            "kind": type(error).__name__}
