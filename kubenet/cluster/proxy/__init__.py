@@ -1,15 +1,17 @@
 """kube-proxy: Services and EndpointSlices in, rules for the node's kernel out.
 
     options       what it is configured with            ProxyOptions
+    config        its file, and what differs by node    options_for_node()
     changes       what it remembers of the cluster      ServicePort, Endpoint, trackers
     categorize    which endpoints may be used here      categorize()
     names         chain names                           hash16()
     rules         the rules of one service port         portal_rules(), chain_rules()
     iptables      whole syncs, full and partial         IptablesProxier, rules_for()
+    controller    the program that watches and syncs    KubeProxy
     conntrack_cleanup   stale UDP entries after a sync  UdpCleanup
     base          what modes have in common             SyncResult, Step, proxy_mode
 
-Everything is pure: text and decisions. Applying them is the controller's.
+Everything but the controller is pure: text and decisions. The controller applies them through a Backend.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from kubenet.cluster.proxy.base import (
     nat_chains_after,
     proxy_mode,
 )
+from kubenet.cluster.proxy.config import ConntrackConfig, options_for_node, startup_sysctls
 from kubenet.cluster.proxy.conntrack_cleanup import UdpCleanup
+from kubenet.cluster.proxy.controller import Backend, KubeProxy
 from kubenet.cluster.proxy.iptables import (
     IptablesProxier,
     canary_steps,
@@ -35,11 +39,14 @@ from kubenet.cluster.proxy.iptables import (
     kubelet_rules,
     rules_for,
 )
-from kubenet.cluster.proxy.options import ProxyOptions, startup_sysctls
+from kubenet.cluster.proxy.options import ProxyOptions
 
 __all__ = [
+    "Backend",
+    "ConntrackConfig",
     "IptablesProxier",
     "JumpRule",
+    "KubeProxy",
     "ProxyMode",
     "ProxyOptions",
     "Step",
@@ -54,6 +61,7 @@ __all__ = [
     "jump_rules",
     "kubelet_rules",
     "nat_chains_after",
+    "options_for_node",
     "proxy_mode",
     "rules_for",
     "startup_sysctls",

@@ -24,6 +24,7 @@ from typing import NamedTuple, Protocol
 from kubenet.cluster.api.ips import AF_INET
 from kubenet.cluster.api.views import Obj
 from kubenet.cluster.proxy.changes import ServicePort
+from kubenet.cluster.proxy.conntrack_cleanup import UdpCleanup
 from kubenet.errors import NotFoundError
 
 CHAIN, PREPEND, APPEND, DELETE = "chain", "prepend", "append", "delete"
@@ -133,6 +134,9 @@ class ProxyMode(Protocol):
 
     def sync_failed(self) -> None:
         """The last sync was not applied: the next one is full."""
+
+    def udp_cleanup(self, result: SyncResult | None = None) -> UdpCleanup:
+        """Which conntrack entries are stale now."""
 
 
 _MODES: dict[str, type] = {}

@@ -128,19 +128,6 @@ class ProxyOptions:
         )
 
 
-def startup_sysctls(options: ProxyOptions, cpus: int) -> dict[str, int]:
-    """The sysctls kube-proxy sets on its node when it starts, in order (1.29 to 1.36: exactly, also downwards)."""
-    limit = max(131072, min(1048576, 32768 * cpus))
-    values = {
-        "net.netfilter.nf_conntrack_max": limit,
-        "net.netfilter.nf_conntrack_tcp_timeout_established": 86400,
-        "net.netfilter.nf_conntrack_tcp_timeout_close_wait": 3600,
-    }
-    if options.localhost_ports(AF_INET):
-        values["net.ipv4.conf.all.route_localnet"] = 1
-    return values
-
-
 class _Reader:
     """Turns a mapping into ProxyOptions, naming the field that does not fit."""
 

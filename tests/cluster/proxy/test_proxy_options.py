@@ -6,7 +6,8 @@ import pytest
 from proxy_objects import options
 
 from kubenet.cluster.api.ips import AF_INET, AF_INET6
-from kubenet.cluster.proxy import ProxyOptions, startup_sysctls
+from kubenet.cluster.api.views import NodeView
+from kubenet.cluster.proxy import ConntrackConfig, ProxyOptions, options_for_node, startup_sysctls
 from kubenet.errors import ManifestError
 from kubenet.units import SEC
 
@@ -116,9 +117,63 @@ def test_node_ip_of_each_family():
     assert ProxyOptions.parse({}).node_ip_of(AF_INET).text == "127.0.0.1"
 
 
+CONFIG_NODE = NodeView.of(
+    {
+        "metadata": {
+            "name": "node-1",
+            "labels": {"topology.kubernetes.io/zone": "a", "kubernetes.io/hostname": "node-1"},
+        },
+        "spec": {"podCIDR": "10.48.1.0/24"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "172.18.0.2"}]},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "local"),
+    [
+        ({}, None),
+        ({"clusterCIDR": "10.48.0.0/16"}, "-s 10.48.0.0/16"),
+        ({"clusterCIDR": "10.48.0.0/16", "detectLocalMode": "NodeCIDR"}, "-s 10.48.1.0/24"),
+        ({"detectLocalMode": "BridgeInterface", "detectLocal": {"bridgeInterface": "cni0"}}, "-i cni0"),
+        ({"detectLocalMode": "InterfaceNamePrefix", "detectLocal": {"interfaceNamePrefix": "veth"}}, "-i veth+"),
+    ],
+)
+def test_configuration_file(config, local):
+    made = options_for_node(config, CONFIG_NODE, ["127.0.0.1", "172.18.0.2"])
+    assert (made.node_name, made.topology_labels) == ("node-1", {"topology.kubernetes.io/zone": "a"})
+    assert made.node_ip_of(AF_INET).text == "172.18.0.2"
+    match = made.local_match(AF_INET)
+    assert (match.local if match else None) == local
+
+
+def test_configuration_file_sections():
+    config = {
+        "nodePortAddresses": ["primary"],
+        "iptables": {"masqueradeAll": True, "masqueradeBit": 15, "syncPeriod": "10s", "localhostNodePorts": False},
+        "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "1h", "tcpBeLiberal": True, "udpTimeout": "10s"},
+    }
+    made = options_for_node(config, CONFIG_NODE)
+    assert (made.masquerade_all, made.mark, made.sync_period) == (True, "0x00008000", 10 * SEC)
+    assert [ip.text for ip in made.node_port_ips(AF_INET) or ()] == []  # no device has the address yet
+    assert made.conntrack_tcp_be_liberal
+    assert startup_sysctls(made, 8, ConntrackConfig.parse(config)) == {
+        "net.netfilter.nf_conntrack_tcp_timeout_established": 3600,
+        "net.netfilter.nf_conntrack_tcp_timeout_close_wait": 3600,
+        "net.netfilter.nf_conntrack_tcp_be_liberal": 1,
+        "net.netfilter.nf_conntrack_udp_timeout": 10,
+    }
+
+
+def test_configuration_file_with_nonsense():
+    with pytest.raises(ManifestError, match="udpTimeout"):
+        ConntrackConfig.parse({"conntrack": {"udpTimeout": "soon"}})
+
+
 @pytest.mark.parametrize(("cpus", "limit"), [(1, 131072), (4, 131072), (8, 262144), (32, 1048576), (96, 1048576)])
 def test_startup_sysctls(cpus, limit):
     values = startup_sysctls(ProxyOptions(), cpus)
     assert values["net.netfilter.nf_conntrack_max"] == limit
+    assert startup_sysctls(ProxyOptions(), cpus, ConntrackConfig.parse({})) == values
     assert values["net.netfilter.nf_conntrack_tcp_timeout_established"] == 86400
     assert values["net.netfilter.nf_conntrack_tcp_timeout_close_wait"] == 3600
