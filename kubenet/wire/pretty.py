@@ -9,7 +9,7 @@ Sequence numbers are absolute in a connection's first packet and relative to it 
 memory is a table keyed by the pair of endpoints, and a packet with SYN and ACK starts the entry anew, exactly as
 tcpdump's tcp_seq_hash does, including what that does to connections met in the middle. With -v and more, IP headers get
 a line of their own, checksums are shown, and ICMP errors show the packet they quote.
-The rest lives beside this file: pretty_tcp.py (numbers and options), pretty_icmp.py, pretty_dns.py, pretty_text.py (HTTP,
+Beside this file: pretty_tcp.py (numbers and options), pretty_icmp.py, pretty_dns.py, pretty_text.py (HTTP,
 RESP).
 
 simplified: names are never looked up (-n is always on, and times are UTC); of the payloads tcpdump can decode, DNS,

@@ -22,7 +22,7 @@ from kubenet.wire.pretty_text import safe
 _OPS = ("", " inv_q", " stat", " op3", " notify", " update") + tuple(f" op{n}" for n in range(6, 16))
 _RCODES = (
     "", " FormErr", " ServFail", " NXDomain", " NotImp", " Refused", " YXDomain", " YXRRSet", " NXRRSet", " NotAuth",
-    " NotZone", " Resp11", " Resp12", " Resp13", " Resp14", " Resp15",
+    " NotZone", " Resp11", " Resp12", " Resp13", " Resp14", " NoChange",
 )  # fmt: skip
 _TYPES = {
     1: "A", 2: "NS", 3: "MD", 4: "MF", 5: "CNAME", 6: "SOA", 7: "MB", 8: "MG", 9: "MR", 10: "NULL", 11: "WKS",

@@ -1,5 +1,6 @@
 """The "cooked" link header of `tcpdump -i any` (LINKTYPE_LINUX_SLL2, 276): devices of different kinds share one
-capture, so their own link headers are replaced by one that says which device a packet was seen on, and in which direction."""
+capture, so their own link headers are replaced by one that says which device a packet was seen on, and
+in which direction."""
 
 from __future__ import annotations
 
