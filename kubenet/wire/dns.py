@@ -98,8 +98,8 @@ def name_labels(name: str) -> list[bytes]:
                 continue
             at += 1
             char = name[at : at + 1]
-            if not char or ord(char) > 126:
-                raise ValueError(f"{name!r} ends in a bad escape")
+            if not char or char.isdigit():
+                raise ValueError(f"{name!r} has a bad escape")
         elif char == ".":
             labels.append(bytes(label))
             label = bytearray()

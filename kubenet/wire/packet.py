@@ -56,6 +56,7 @@ L3 = IpHdr | Ipv6Hdr | ArpHdr | None
 L4 = TcpHdr | UdpHdr | IcmpHdr | None
 Inner = Any  # Quote, ParsedFrame, an skb (the kernel's class is no import of this layer), or None
 
+MAX_TUNNELS = 4  # frames in frames that are taken apart; deeper ones stay bytes, so that no packet exhausts the stack
 QUOTED_TCP_LEN = 8  # RFC 792 asks an error for no more than 64 bits of the datagram: ports and sequence number
 
 
@@ -184,9 +185,10 @@ def build_quote(quote: Quote) -> bytes:
 # -- bytes to objects ------------------------------------------------------------------------------------------------
 
 
-def bytes_to_frame(data: Bytes, link: bool = True) -> ParsedFrame:
-    """The frame taken apart; `link=False` where it starts with the IP header. Bytes after the packet's own length are
-    padding and dropped. Raises WireError: a header is cut or contradicts itself. Payloads are copied out of `data`."""
+def bytes_to_frame(data: Bytes, link: bool = True, tunnels: int = MAX_TUNNELS) -> ParsedFrame:
+    """The frame taken apart; `link=False` where it starts with the IP header, `tunnels`: how deep to look. Bytes after
+    the packet's own length are padding and dropped. Payloads are copied out of `data`. Raises WireError: a header is
+    cut or contradicts itself."""
     view = memoryview(data)
     eth: EthHdr | None = None
     if link:
@@ -196,15 +198,15 @@ def bytes_to_frame(data: Bytes, link: bool = True) -> ParsedFrame:
     else:
         proto = ETH_P_IPV6 if len(view) and view[0] >> 4 == 6 else ETH_P_IP
     if proto == ETH_P_IP:
-        return _parse_ip(eth, view)
+        return _parse_ip(eth, view, tunnels)
     if proto == ETH_P_IPV6:
-        return _parse_ip6(eth, view)
+        return _parse_ip6(eth, view, tunnels)
     if proto == ETH_P_ARP:
         return ParsedFrame(eth, parse_arp(view))
     return ParsedFrame(eth, None, payload=bytes(view))
 
 
-def _parse_ip(eth: EthHdr | None, view: memoryview) -> ParsedFrame:
+def _parse_ip(eth: EthHdr | None, view: memoryview, tunnels: int) -> ParsedFrame:
     """IPv4: checks the header and its lengths. RFC 1122 3.2.1; Linux: ip_rcv_core()."""
     ip = parse_ipv4(view)
     hlen = ip_hdrlen(ip)
@@ -214,32 +216,34 @@ def _parse_ip(eth: EthHdr | None, view: memoryview) -> ParsedFrame:
     body = view[hlen:total]
     if ip_is_fragment(ip):
         return ParsedFrame(eth, ip, payload=bytes(body))
-    return _parse_l4(eth, ip, ip.proto, body, pseudo_header4(ip.saddr, ip.daddr, ip.proto, len(body)))
+    return _parse_l4(eth, ip, ip.proto, body, pseudo_header4(ip.saddr, ip.daddr, ip.proto, len(body)), tunnels)
 
 
-def _parse_ip6(eth: EthHdr | None, view: memoryview) -> ParsedFrame:
+def _parse_ip6(eth: EthHdr | None, view: memoryview, tunnels: int) -> ParsedFrame:
     """IPv6: checks the header and its length. Linux: ip6_rcv_core()."""
     ip = parse_ipv6(view)
     size = ipv6_payload_len(view) or len(view) - IPV6_HLEN
     if size > len(view) - IPV6_HLEN:
         raise WireError(f"IPv6: payload length {size}, but {len(view) - IPV6_HLEN} bytes are here")
     body = view[IPV6_HLEN : IPV6_HLEN + size]
-    return _parse_l4(eth, ip, ip.nexthdr, body, pseudo_header6(ip.saddr, ip.daddr, ip.nexthdr, size))
+    return _parse_l4(eth, ip, ip.nexthdr, body, pseudo_header6(ip.saddr, ip.daddr, ip.nexthdr, size), tunnels)
 
 
-def _parse_l4(eth: EthHdr | None, ip: IpHdr | Ipv6Hdr, proto: int, body: memoryview, pseudo: int) -> ParsedFrame:
+def _parse_l4(
+    eth: EthHdr | None, ip: IpHdr | Ipv6Hdr, proto: int, body: memoryview, pseudo: int, tunnels: int
+) -> ParsedFrame:
     """The transport header by protocol number, and its checksum."""
     if proto == IPPROTO_TCP:
         tcp = parse_tcp(body)
         return ParsedFrame(eth, ip, tcp, None, bytes(body[tcp.doff :]), csum(body, pseudo) == 0)
     if proto == IPPROTO_UDP:
-        return _parse_udp(eth, ip, body, pseudo)
+        return _parse_udp(eth, ip, body, pseudo, tunnels)
     if proto == (IPPROTO_ICMP if isinstance(ip, IpHdr) else IPPROTO_ICMPV6):
         return _parse_icmp(eth, ip, body, pseudo)
     return ParsedFrame(eth, ip, payload=bytes(body))
 
 
-def _parse_udp(eth: EthHdr | None, ip: IpHdr | Ipv6Hdr, body: memoryview, pseudo: int) -> ParsedFrame:
+def _parse_udp(eth: EthHdr | None, ip: IpHdr | Ipv6Hdr, body: memoryview, pseudo: int, tunnels: int) -> ParsedFrame:
     """UDP; behind a VXLAN port the inner frame too, where it is one. RFC 768; Linux: __udp4_lib_rcv()."""
     udp = parse_udp(body)
     size = udp_len(body) or len(body)
@@ -248,11 +252,12 @@ def _parse_udp(eth: EthHdr | None, ip: IpHdr | Ipv6Hdr, body: memoryview, pseudo
     pseudo -= len(body) - size  # the pseudo header counts UDP's own length
     ok = udp_csum_ok(body[:size], pseudo)
     payload = bytes(body[UDP_HLEN:size])
-    if udp.dport in (VXLAN_PORT, IANA_VXLAN_PORT):
+    if udp.dport in (VXLAN_PORT, IANA_VXLAN_PORT) and tunnels > 0:
         try:
             parse_vxlan(payload)
-            return ParsedFrame(eth, ip, udp, bytes_to_frame(payload[VXLAN_HLEN:]), payload[:VXLAN_HLEN], ok)
-        except (WireError, RecursionError):
+            inner = bytes_to_frame(payload[VXLAN_HLEN:], True, tunnels - 1)
+            return ParsedFrame(eth, ip, udp, inner, payload[:VXLAN_HLEN], ok)
+        except WireError:
             pass  # anybody may send other bytes to that port
     return ParsedFrame(eth, ip, udp, None, payload, ok)
 
