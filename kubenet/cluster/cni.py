@@ -65,7 +65,7 @@ class Cni:
         fib_del(self.net, base, plen, gateway=node_ip)
 
     def add(self, key: str, wanted: str = "") -> tuple[NetNamespace, str]:
-        """A namespace with eth0, an address and a default route for pod `key`; (namespace, address as text). PoolFull when full."""
+        """Pod `key` has a namespace with eth0, address and default route: (namespace, address as text). PoolFull when full."""
         address = self.ips.allocate(key, wanted)
         pod = new_namespace(self.host, key)
         inside, outside = create_veth_pair(pod, "eth0", self.net, self.veth_name(key))

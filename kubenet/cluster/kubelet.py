@@ -92,10 +92,12 @@ class PodWorker:
 class Kubelet(Controller):
     """Runs the pods of one node."""
 
-    watches = ("Pod",)
+    name = "kubelet"
+    kinds = ("Pod",)
 
     def __init__(self, store: Store, loop: Any, host: Host, net: NetNamespace, cni: Cni, settings: Obj) -> None:
-        super().__init__(store, loop, f"kubelet/{host.name}")
+        super().__init__(store, loop)
+        self.loop = loop
         self.host = host
         self.net = net
         self.cni = cni
@@ -105,7 +107,7 @@ class Kubelet(Controller):
         self.workers: dict[Key, PodWorker] = {}
         self.events = EventRecorder(store, "kubelet", host.name)
 
-    def key_for(self, event: Event) -> list[Key]:
+    def keys_for(self, event: Event) -> list[Key]:
         """Pods that are, or were, bound to this node."""
         pod = event.obj
         key = (pod["metadata"].get("namespace", ""), pod["metadata"]["name"])
@@ -113,19 +115,19 @@ class Kubelet(Controller):
 
     # ---- one step
 
-    def reconcile(self, key: Key) -> None:
+    def reconcile(self, key: Key) -> int | None:
         pod = self.store.get("Pod", key)
         worker = self.workers.get(key)
         if worker is not None and (pod is None or pod["metadata"]["uid"] != worker.uid):
             self._tear_down(worker)
             worker = None
         if pod is None or pod["spec"].get("nodeName") != self.host.name:
-            return
+            return None
         if pod["metadata"].get("deletionTimestamp"):
             self._terminate(pod, worker)
-            return
+            return None
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") and worker is None:
-            return
+            return None
         if worker is None:
             worker = self.workers[key] = PodWorker(key, pod)
             worker.sandbox_at = self.loop.now + SANDBOX_COST
@@ -136,6 +138,7 @@ class Kubelet(Controller):
         if worker.net is not None:
             self._run_containers(pod, worker)
         self._write_status(pod, worker)
+        return None
 
     def _make_sandbox(self, pod: Obj, worker: PodWorker) -> None:
         if self.loop.now < worker.sandbox_at:
@@ -147,7 +150,8 @@ class Kubelet(Controller):
             try:
                 worker.net, worker.ip = self.cni.add("/".join(worker.key), wanted)
             except PoolFull as full:
-                self.events.record(pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: plugin type=\"bridge\" failed (add): {full}")
+                self.events.event(pod, "Warning", "FailedCreatePodSandBox",
+                                  f'Failed to create pod sandbox: plugin type="bridge" failed (add): {full}')
                 worker.sandbox_at = self.loop.now + 10 * SEC
                 self.enqueue_after(worker.key, 10 * SEC)
                 return
@@ -200,7 +204,7 @@ class Kubelet(Controller):
             container = self._container(pod, worker, spec, env, mounts)
         except ConfigMissing as missing:
             record.state, record.reason, record.message = WAITING, "CreateContainerConfigError", str(missing)
-            self.events.record(pod, "Warning", "Failed", f"Error: {missing}")
+            self.events.event(pod, "Warning", "Failed", f"Error: {missing}")
             record.not_before = self.loop.now + 10 * SEC
             self.enqueue_after(worker.key, 10 * SEC)
             return
@@ -209,7 +213,7 @@ class Kubelet(Controller):
             return
         record.pull_failed = False
         if not record.restarts and record.state != TERMINATED:
-            self.events.record(pod, "Normal", "Pulled", f'Container image "{image}" already present on machine')
+            self.events.event(pod, "Normal", "Pulled", f'Container image "{image}" already present on machine')
         container.on_exit = lambda ended, code: self._exited(worker, record, ended, code)
         self._restart_count(record)
         record.container = container
@@ -218,12 +222,12 @@ class Kubelet(Controller):
         except ExecError as error:
             record.state, record.reason, record.message = TERMINATED, "StartError", f"failed to create containerd task: {error}"
             record.exit_code, record.finished, record.started = 128, self.loop.now, self.loop.now
-            self.events.record(pod, "Warning", "Failed", f"Error: {record.message}")
+            self.events.event(pod, "Warning", "Failed", f"Error: {record.message}")
             self._back_off(record)
             self.enqueue_after(worker.key, record.backoff)
             return
-        self.events.record(pod, "Normal", "Created", f"Created container: {record.name}")
-        self.events.record(pod, "Normal", "Started", f"Started container {record.name}")
+        self.events.event(pod, "Normal", "Created", f"Created container: {record.name}")
+        self.events.event(pod, "Normal", "Started", f"Started container {record.name}")
         record.state, record.reason, record.message = RUNNING, "", ""
         record.started = self.loop.now
         record.ready = True
@@ -253,9 +257,9 @@ class Kubelet(Controller):
         record.state, record.reason = WAITING, "ErrImagePull"
         record.message = f'failed to pull and unpack image "{image}": {why}'
         record.pull_failed = True
-        self.events.record(pod, "Normal", "Pulling", f'Pulling image "{image}"')
-        self.events.record(pod, "Warning", "Failed", f'Failed to pull image "{image}": {why}')
-        self.events.record(pod, "Warning", "Failed", "Error: ErrImagePull")
+        self.events.event(pod, "Normal", "Pulling", f'Pulling image "{image}"')
+        self.events.event(pod, "Warning", "Failed", f'Failed to pull image "{image}": {why}')
+        self.events.event(pod, "Warning", "Failed", "Error: ErrImagePull")
         self._back_off(record)
         self.loop.call_later(1 * SEC, self.enqueue, worker.key)  # ErrImagePull is seen for a moment, then the back-off
         self.enqueue_after(worker.key, record.backoff)
@@ -294,7 +298,7 @@ class Kubelet(Controller):
                 grace = int(pod["metadata"].get("deletionGracePeriodSeconds") or 0) * SEC
                 worker.deadline = self.loop.now + grace
                 for record in alive:
-                    self.events.record(pod, "Normal", "Killing", f"Stopping container {record.name}")
+                    self.events.event(pod, "Normal", "Killing", f"Stopping container {record.name}")
                     assert record.container is not None
                     record.container.stop(grace)
             if alive:
