@@ -60,7 +60,10 @@ class ProxyOptions:
     node_name: str = ""
     node_ip: tuple[str, ...] = ()
     node_ips: tuple[str, ...] = ()
-    """All addresses of the node's interfaces, loopback's included: what nodePortAddresses selects from."""
+    """All addresses of the node's interfaces, loopback's included: what nodePortAddresses selects from.
+
+    Where they were not told, node_ip is all there is.
+    """
     ip_family: int = AF_INET
     topology_labels: dict[str, str] = field(default_factory=dict)
     local_mode: str = ""
@@ -116,7 +119,8 @@ class ProxyOptions:
         cidrs = self._node_port_cidrs(family)
         if any(cidr.plen == 0 for cidr in cidrs):
             return None
-        found = {ip.text: ip for ip in ips_of_family(self.node_ips, family) if any(c.contains(ip) for c in cidrs)}
+        own = ips_of_family(self.node_ips or self.node_ip, family)
+        found = {ip.text: ip for ip in own if any(cidr.contains(ip) for cidr in cidrs)}
         return [found[text] for text in sorted(found)]
 
     def localhost_ports(self, family: int) -> bool:

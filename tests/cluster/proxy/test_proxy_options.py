@@ -155,7 +155,7 @@ def test_configuration_file_sections():
     }
     made = options_for_node(config, CONFIG_NODE)
     assert (made.masquerade_all, made.mark, made.sync_period) == (True, "0x00008000", 10 * SEC)
-    assert [ip.text for ip in made.node_port_ips(AF_INET) or ()] == []  # no device has the address yet
+    assert [ip.text for ip in made.node_port_ips(AF_INET) or ()] == ["172.18.0.2"]
     assert made.conntrack_tcp_be_liberal
     assert startup_sysctls(made, 8, ConntrackConfig.parse(config)) == {
         "net.netfilter.nf_conntrack_tcp_timeout_established": 3600,
