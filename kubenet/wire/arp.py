@@ -32,9 +32,7 @@ class ArpHdr(Header):
 def build_arp(arp: ArpHdr) -> bytes:
     """The 28 bytes after the Ethernet header."""
     sha, tha = arp.sha, arp.tha
-    return _ARP.pack(
-        1, 0x0800, 6, 4, arp.op, sha >> 32, sha & 0xFFFF_FFFF, arp.spa, tha >> 32, tha & 0xFFFF_FFFF, arp.tpa
-    )
+    return _ARP.pack(1, 0x0800, 6, 4, arp.op, sha >> 32, sha & 0xFFFF_FFFF, arp.spa, tha >> 32, tha & 0xFFFF_FFFF, arp.tpa)
 
 
 def parse_arp(data: bytes | memoryview) -> ArpHdr:

@@ -57,5 +57,5 @@ def pseudo_header4(saddr: int, daddr: int, proto: int, length: int) -> int:
 
 
 def pseudo_header6(saddr: int, daddr: int, proto: int, length: int) -> int:
-    """The sum over the IPv6 pseudo header. RFC 8200 8.1. Addresses are whole numbers of words: no need to split them."""
+    """The sum over the IPv6 pseudo header. RFC 8200 8.1. Whole addresses are multiples of words, so they add as they are."""
     return saddr + daddr + length + proto

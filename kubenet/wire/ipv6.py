@@ -18,9 +18,7 @@ class Ipv6Hdr(Header):
 
     __slots__ = ("saddr", "daddr", "nexthdr", "hop_limit", "tclass", "flow")
 
-    def __init__(
-        self, saddr: int, daddr: int, nexthdr: int, hop_limit: int = 64, tclass: int = 0, flow: int = 0
-    ) -> None:
+    def __init__(self, saddr: int, daddr: int, nexthdr: int, hop_limit: int = 64, tclass: int = 0, flow: int = 0) -> None:
         self.saddr = saddr
         self.daddr = daddr
         self.nexthdr = nexthdr

@@ -229,9 +229,7 @@ def _parse_ip6(eth: EthHdr | None, view: memoryview, tunnels: int) -> ParsedFram
     return _parse_l4(eth, ip, ip.nexthdr, body, pseudo_header6(ip.saddr, ip.daddr, ip.nexthdr, size), tunnels)
 
 
-def _parse_l4(
-    eth: EthHdr | None, ip: IpHdr | Ipv6Hdr, proto: int, body: memoryview, pseudo: int, tunnels: int
-) -> ParsedFrame:
+def _parse_l4(eth: EthHdr | None, ip: IpHdr | Ipv6Hdr, proto: int, body: memoryview, pseudo: int, tunnels: int) -> ParsedFrame:
     """The transport header by protocol number, and its checksum."""
     if proto == IPPROTO_TCP:
         tcp = parse_tcp(body)

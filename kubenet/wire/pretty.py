@@ -48,6 +48,7 @@ from kubenet.wire.packet import (
     build_l4,
     frame_len,
     frame_parts,
+    frame_to_bytes,
     inner_len,
     inner_to_bytes,
     l4_hdrlen,
@@ -55,7 +56,7 @@ from kubenet.wire.packet import (
 from kubenet.wire.pretty_dns import dns_text
 from kubenet.wire.pretty_icmp import icmp6_text, icmp_text
 from kubenet.wire.pretty_tcp import Endpoints, relative_seq, tcp_options_text
-from kubenet.wire.pretty_text import HTTP_PORTS, RESP_PORT, hex_dump, http_text, resp_text, safe
+from kubenet.wire.pretty_text import HTTP_PORTS, RESP_PORT, dump_text, hex_dump, http_text, resp_text, safe
 from kubenet.wire.sll2 import SLL2_HLEN
 from kubenet.wire.tcp import ACK, FIN, RST, SYN, TCP_HLEN, URG, TcpHdr, parse_tcp
 from kubenet.wire.udp import UDP_HLEN, UdpHdr, parse_udp, udp_len
@@ -87,6 +88,7 @@ class Printer:
     quiet: bool = False  # -q
     tstamp: str = ""
     nano: bool = False  # --nano
+    dump: str = ""  # "-x" "-X" "-A" without, "-xx" "-XX" "-AA" with the link header
     conversations: dict[Endpoints, tuple[int, int]] = field(default_factory=dict)
     first_ns: int = -1
     last_ns: int = -1
@@ -118,11 +120,15 @@ def tcpdump_line(
     device (LINKTYPE_LINUX_SLL2).
     """
     stamp = stamp_text(printer, t_ns)
+    dump = ""
+    if printer.dump:
+        has_link = len(printer.dump) > 2 and cooked is None
+        dump = dump_text(printer.dump, frame_to_bytes(eth if has_link else None, l3, l4, inner, payload, bad_csum))
     if cooked is None:
-        return stamp + frame_text(printer, eth, l3, l4, inner, bytes(payload), bad_csum)
+        return stamp + frame_text(printer, eth, l3, l4, inner, bytes(payload), bad_csum) + dump
     size = frame_len(None, l3, l4, inner, payload)
     link = sll2_text(printer, cooked, eth, size)
-    return stamp + link + frame_text(printer, None, l3, l4, inner, bytes(payload), bad_csum)
+    return stamp + link + frame_text(printer, None, l3, l4, inner, bytes(payload), bad_csum) + dump
 
 
 def stamp_text(printer: Printer, t_ns: int) -> str:
@@ -152,9 +158,7 @@ def _fraction(printer: Printer, t_ns: int) -> str:
     return f"{t_ns % 10**9:09d}" if printer.nano else f"{t_ns % 10**9 // 1000:06d}"
 
 
-def frame_text(
-    printer: Printer, eth: EthHdr | None, l3: L3, l4: L4, inner: Inner, payload: bytes, bad_csum: bool = False
-) -> str:
+def frame_text(printer: Printer, eth: EthHdr | None, l3: L3, l4: L4, inner: Inner, payload: bytes, bad_csum: bool = False) -> str:
     """Everything after the time. tcpdump: ether_print()."""
     link = ""
     if eth is not None and (printer.ether or l3 is None):
@@ -165,7 +169,7 @@ def frame_text(
         return link + ip_text(printer, l3, l4, inner, payload, bad_csum)
     if isinstance(l3, Ipv6Hdr):
         return link + ip6_text(printer, l3, l4, inner, payload, bad_csum)
-    return link if printer.quiet else link + hex_dump(payload, "\n\t", ascii_too=True)
+    return link if printer.quiet or printer.dump[:2] in ("-x", "-X") else link + hex_dump(payload, "\n\t", ascii_too=True)
 
 
 def sll2_text(printer: Printer, cooked: Cooked, eth: EthHdr | None, size: int) -> str:
@@ -416,9 +420,7 @@ def tcp_text(body: _Body, tcp: TcpHdr) -> str:
     out = f"Flags [{flags}]"
     if printer.verbose and not body.is_cut:
         have, want = body.checksums(16)
-        out += (
-            f", cksum 0x{have:04x} (correct)" if have == want else f", cksum 0x{have:04x} (incorrect -> 0x{want:04x})"
-        )
+        out += f", cksum 0x{have:04x} (correct)" if have == want else f", cksum 0x{have:04x} (incorrect -> 0x{want:04x})"
     seq, ack, sack_base = (tcp.seq, tcp.ack_seq, 0)
     if not printer.absolute_seq and tcp.flags & ACK:
         seq, ack, sack_base = relative_seq(printer.conversations, body.saddr, body.daddr, tcp)

@@ -14,9 +14,7 @@ _NAMES = {1: "nop", 2: "mss", 3: "wscale", 4: "sackOK", 5: "sack", 8: "TS", 19: 
 Endpoints = tuple[int, int, int, int]  # saddr, daddr, sport, dport; lower port first
 
 
-def relative_seq(
-    conversations: dict[Endpoints, tuple[int, int]], saddr: int, daddr: int, tcp: TcpHdr
-) -> tuple[int, int, int]:
+def relative_seq(conversations: dict[Endpoints, tuple[int, int]], saddr: int, daddr: int, tcp: TcpHdr) -> tuple[int, int, int]:
     """(seq, ack, base of the SACK blocks) as they are to be printed of a packet with ACK; remembers the connection."""
     rev = tcp.sport > tcp.dport or (tcp.sport == tcp.dport and saddr > daddr)
     key = (daddr, saddr, tcp.dport, tcp.sport) if rev else (saddr, daddr, tcp.sport, tcp.dport)

@@ -125,3 +125,16 @@ def hex_dump(data: bytes, indent: str = "\n\t", ascii_too: bool = False, offset:
         else:
             out += pairs
     return out
+
+
+def dump_text(style: str, data: bytes) -> str:
+    """The bytes under a line, for -x, -X or -A and their doubles."""
+    if style[1] == "A":
+        return "\n" + _ascii(data)
+    return hex_dump(data, "\n\t", ascii_too=style[1] == "X")
+
+
+def _ascii(data: bytes) -> str:
+    """-A: text as it is, other bytes as dots, CR before LF left out. tcpdump: ascii_print()."""
+    data = data.replace(b"\r\n", b"\n")
+    return "".join(chr(b) if 0x20 <= b < 0x7F or b in b"\t\n" else "." for b in data)

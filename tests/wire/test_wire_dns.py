@@ -98,9 +98,7 @@ def test_dpkt_reads_an_answer():
         Record(NAME, dns.PTR, 9, "e.f."),
     ]
     soa = [Record("local.", dns.SOA, 5, ("ns.", "host.", 1, 2, 3, 4, 5))]
-    msg = DnsMessage(
-        7, qr=True, aa=True, rd=True, ra=True, question=[Question(NAME, dns.ANY)], answer=answer, authority=soa
-    )
+    msg = DnsMessage(7, qr=True, aa=True, rd=True, ra=True, question=[Question(NAME, dns.ANY)], answer=answer, authority=soa)
     theirs = dpkt.dns.DNS(build_dns(msg))
     assert (theirs.id, theirs.qr, theirs.aa, theirs.rd, theirs.ra, theirs.rcode) == (7, 1, 1, 1, 1, 0)
     assert [(q.name, q.type) for q in theirs.qd] == [(NAME[:-1], 255)]

@@ -69,9 +69,7 @@ def tcp_options(draw: st.DrawFn) -> TcpOptions:
     return opt
 
 
-TCPS = st.builds(
-    TcpHdr, U16, U16, U32, U32, st.integers(0, 511), U16, st.one_of(st.just(NO_OPTIONS), tcp_options()), U16
-)
+TCPS = st.builds(TcpHdr, U16, U16, U32, U32, st.integers(0, 511), U16, st.one_of(st.just(NO_OPTIONS), tcp_options()), U16)
 
 
 @given(ETHS)

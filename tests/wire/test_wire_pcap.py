@@ -15,9 +15,7 @@ from kubenet.wire.pcap import DIR_IN, DIR_OUT, LINKTYPE_RAW, Interface, PcapngWr
 
 EPOCH = 1_767_225_600_000_000_000
 PACKETS = st.lists(
-    st.tuples(
-        st.integers(0, 1), st.integers(0, 2**62), st.binary(max_size=90), st.text(max_size=20), st.integers(0, 2)
-    ),
+    st.tuples(st.integers(0, 1), st.integers(0, 2**62), st.binary(max_size=90), st.text(max_size=20), st.integers(0, 2)),
     max_size=6,
 )
 
@@ -44,9 +42,7 @@ def test_our_reader_reads_what_was_written(packets):
 
 
 def test_dpkt_reads_what_was_written():
-    raw = written(
-        [(0, EPOCH + 1_500_000_000, b"\1" * 60, "after DNAT"), (0, EPOCH + 2_000_000_001, b"\2" * 61)], ["eth0"]
-    )
+    raw = written([(0, EPOCH + 1_500_000_000, b"\1" * 60, "after DNAT"), (0, EPOCH + 2_000_000_001, b"\2" * 61)], ["eth0"])
     reader = dpkt.pcapng.Reader(io.BytesIO(raw))
     assert reader.datalink() == 1
     packets = list(reader)

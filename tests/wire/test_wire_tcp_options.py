@@ -90,9 +90,7 @@ def test_a_stranger_s_header_keeps_its_length():
     """doff is the wire's, also where our own padding would be longer or shorter: wire offsets stay what they are."""
     for wire in (MSS + NOP + WSCALE + NOP + NOP + TS + SACK_OK + "0000", TS + "050a" + "00000005" + "00000006"):
         raw = bytes.fromhex(wire)
-        hdr = parse_tcp(
-            build_tcp(TcpHdr(1, 2, 3, 4, SYN, 5), b"")[:12] + bytes(((20 + len(raw)) << 2,)) + bytes(7) + raw
-        )
+        hdr = parse_tcp(build_tcp(TcpHdr(1, 2, 3, 4, SYN, 5), b"")[:12] + bytes(((20 + len(raw)) << 2,)) + bytes(7) + raw)
         assert hdr.doff == 20 + len(raw)
         again = build_tcp(hdr, b"")
         assert len(again) == hdr.doff and parse_tcp(again) == hdr

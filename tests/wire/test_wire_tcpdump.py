@@ -45,6 +45,7 @@ def printer(mode: str) -> Printer:
         quiet="-q" in words,
         tstamp=next((word for word in words if word.startswith("-t")), ""),
         nano="--nano" in words,
+        dump=next((word for word in words if word[:2] in ("-x", "-X", "-A")), ""),
     )
 
 
@@ -67,7 +68,7 @@ def test_time_stamps_equal_the_recording_of_tcpdump(mode):
 
 
 @pytest.mark.skipif(not HAVE_TCPDUMP, reason="tcpdump is not installed; the recording is compared all the same")
-@pytest.mark.parametrize("mode", ["", "-e", "-S", "-v", "-vv", "-vvv", "-tttt"])
+@pytest.mark.parametrize("mode", ["", "-e", "-S", "-v", "-vv", "-vvv", "-tttt", "-x", "-X", "-A", "-xx", "-XX -e", "-AA"])
 def test_lines_equal_tcpdump_reading_our_file(mode, tmp_path):
     """Our writer's file, tcpdump's reader: also a test of pcapng."""
     path = tmp_path / "cast.pcapng"
@@ -96,8 +97,7 @@ def test_a_handshake_in_default_style():
         (
             "-t -e",
             0,
-            "eth0  In  ifindex 4 02:00:0a:30:01:05 ethertype IPv4 (0x0800), length 50: "
-            "10.48.1.5.1 > 10.48.2.7.2: UDP, length 2",
+            "eth0  In  ifindex 4 02:00:0a:30:01:05 ethertype IPv4 (0x0800), length 50: 10.48.1.5.1 > 10.48.2.7.2: UDP, length 2",
         ),
     ],
 )

@@ -37,7 +37,7 @@ STEP = 1_001_001_000
 
 RECORDING = pathlib.Path(__file__).parent / "recordings" / "tcpdump.json"
 STYLES = ("-t", "-t -e", "-t -S", "-t -q", "-t -v", "-t -vvv", "-t -e -v", "-t -q -e")
-STAMPS = ("", "-tt", "-ttt", "-tttt", "-ttttt", "--nano", "-tttt --nano")
+STAMPS = ("", "-tt", "-ttt", "-tttt", "-ttttt", "--nano", "-tttt --nano", "-x", "-XX -e", "-AA")
 
 Frame = tuple[Any, Any, Any, Any, bytes, bool]
 
