@@ -135,6 +135,6 @@ def dump_text(style: str, data: bytes) -> str:
 
 
 def _ascii(data: bytes) -> str:
-    """-A: text as it is, other bytes as dots, CR before LF left out. tcpdump: ascii_print()."""
-    data = data.replace(b"\r\n", b"\n")
+    """-A: text as it is, other bytes as dots, CR before LF or at the end left out. tcpdump: ascii_print()."""
+    data = data.removesuffix(b"\r").replace(b"\r\n", b"\n")
     return "".join(chr(b) if 0x20 <= b < 0x7F or b in b"\t\n" else "." for b in data)
