@@ -6,12 +6,15 @@ where that is not possible. Everything expected here is what iptables 1.8.9 on L
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+from proxy_cases import cases, everything
 from proxy_objects import SEP_0, SEP_1, SVC, WEB_0, WEB_1, ep, eslice, options, proxier, service, table
 
 from kubenet.cluster.api.ips import AF_INET, AF_INET6
@@ -72,29 +75,6 @@ def saved(lines, family=AF_INET):
     return done.stdout
 
 
-def everything():
-    """One Service of each kind, with and without endpoints."""
-    node_port = {"port": {"name": "http", "port": 80, "nodePort": 30080}, "type": "NodePort"}
-    lb = {"type": "LoadBalancer", "status": [{"ip": "198.51.100.1"}], "healthCheckNodePort": 32000}
-    return [
-        service(**node_port),
-        service("empty", clusterIP="10.96.0.40", externalIPs=["192.0.2.9"]),
-        service(
-            "lb",
-            {"name": "http", "port": 80, "nodePort": 30081},
-            clusterIP="10.96.0.41",
-            externalTrafficPolicy="Local",
-            loadBalancerSourceRanges=["172.18.0.0/16", "203.0.113.7/32"],
-            sessionAffinity="ClientIP",
-            **lb,
-        ),
-        eslice(WEB_0, WEB_1, ep("10.48.3.3")),
-        eslice(WEB_0, WEB_1, ep("10.48.3.3"), service="lb"),
-        service("dns", {"name": "dns", "port": 53, "protocol": "UDP"}, clusterIP="10.96.0.10"),
-        eslice(ep("10.48.2.2"), service="dns", ports=[{"name": "dns", "port": 53, "protocol": "UDP"}]),
-    ]
-
-
 @pytest.mark.kernel
 def test_a_full_sync_of_everything_loads_rule_for_rule():
     text = proxier(*everything()).full_sync_text()
@@ -104,6 +84,20 @@ def test_a_full_sync_of_everything_loads_rule_for_rule():
         assert sum(line.startswith("-A") for line in table(printed, name)) == ours + jumps
     assert f"-A {SVC} ! -s 10.48.0.0/16 -d 10.96.0.1/32 -p tcp -m comment" in printed
     assert "--probability 0.33333333349" in printed
+
+
+RECORDED = json.loads((Path(__file__).parent / "recordings" / "saves.json").read_text())["saves"]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", list(cases()))
+def test_recordings_are_what_the_kernel_prints(name):
+    version, texts = cases()[name]
+    family = AF_INET if version == 4 else AF_INET6
+    printed = saved([*jump_lines(family), *[restore_line(text, family) for text in texts]], family)
+    for part in ("filter", "nat"):
+        mine = [line for line in table(printed, part) if not line.startswith("#")]
+        assert mine == RECORDED[name][part]
 
 
 @pytest.mark.kernel
