@@ -1,0 +1,1 @@
+"""The front process: who may talk to the engine, and in which words."""
