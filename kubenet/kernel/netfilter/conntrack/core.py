@@ -34,9 +34,8 @@ from kubenet.kernel.netfilter.conntrack.entry import (
     IPS_FIXED_TIMEOUT,
     IPS_NAT_CLASH,
     IPS_NAT_DONE_MASK,
-    IPS_NAT_MASK,
     IPS_SEEN_REPLY,
-    IPS_SEQ_ADJUST,
+    IPS_SRC_NAT_DONE,
     IPS_TEMPLATE,
     NfConn,
 )
@@ -262,7 +261,7 @@ def nf_conntrack_confirm(skb: SkBuff, ct: NfConn, hook: int) -> int:
         return ACCEPT  # a REJECT's answer: the connection it belongs to is not there yet and never will be
     table: ConntrackTable = ct.net.ct
     if ct.status & IPS_DYING:
-        return _lost(skb, table)
+        return _lost(skb, table, ct)
     for direction, t in enumerate(ct.tuples):
         clash = table._live(key_of(t, ct.zone.of(direction)))
         if clash is not None:
@@ -284,7 +283,7 @@ def nf_conntrack_confirm(skb: SkBuff, ct: NfConn, hook: int) -> int:
 
 def _remember_source(table: ConntrackTable, ct: NfConn) -> None:
     """NAT will find how this source was mapped. Linux: nf_nat_setup_info(), nat_bysource."""
-    if ct.status & IPS_NAT_DONE_MASK:
+    if ct.status & IPS_SRC_NAT_DONE:
         key = (*ct.orig[:2], ct.orig[4], ct.zone.of(ORIGINAL))
         table.bysource.setdefault(key, []).insert(0, ct)
 
@@ -308,7 +307,7 @@ def nf_ct_resolve_clash(skb: SkBuff, table: ConntrackTable, loser: NfConn, clash
         loser.status |= IPS_CONFIRMED | IPS_FIXED_TIMEOUT | IPS_NAT_CLASH
         table.insert(loser, reply_only=True)
         return _resolved(skb, table, hook, "another packet was first: this entry lives a second, for its answer")
-    return _lost(skb, table)
+    return _lost(skb, table, loser)
 
 
 def _resolved(skb: SkBuff, table: ConntrackTable, hook: int, what: str) -> int:
@@ -319,10 +318,10 @@ def _resolved(skb: SkBuff, table: ConntrackTable, hook: int, what: str) -> int:
     return ACCEPT
 
 
-def _lost(skb: SkBuff, table: ConntrackTable) -> int:
+def _lost(skb: SkBuff, table: ConntrackTable, ct: NfConn) -> int:
     table.stats["insert_failed"] += 1
     table.stats["drop"] += 1
-    drop(skb, DropReason.CONNTRACK_CLASH)
+    drop(skb, DropReason.NAT_NO_PORT if ct.no_port else DropReason.CONNTRACK_CLASH)
     return DROP
 
 
@@ -354,7 +353,7 @@ def ct_state_name(skb: SkBuff) -> str:
 
 def _forget_source(ct: NfConn) -> None:
     """A connection that is gone maps no source any more. Linux: nf_nat_cleanup_conntrack()."""
-    if ct.status & (IPS_NAT_DONE_MASK | IPS_NAT_MASK | IPS_SEQ_ADJUST):
+    if ct.status & IPS_SRC_NAT_DONE:
         bysource: dict[tuple[int, ...], list[NfConn]] = ct.net.ct.bysource
         key = (*ct.orig[:2], ct.orig[4], ct.zone.of(ORIGINAL))
         others = bysource.get(key)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kubenet.kernel.netfilter.conntrack.tuple import ORIGINAL, REPLY, Tuple
+from kubenet.kernel.netfilter.conntrack.tuple import ORIGINAL, Tuple
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
@@ -107,7 +107,7 @@ class NfConn:
     accounting."""
 
     __slots__ = ("net", "orig", "reply", "status", "timeout", "gc_at", "proto", "mark", "zone", "id", "packets",
-                 "bytes", "master", "helper", "labels", "masq_index", "stream_ts", "events", "start", "confirmed_at")
+                 "bytes", "master", "helper", "labels", "masq_index", "stream_ts", "events", "start", "confirmed_at", "no_port")
 
     def __init__(self, net: NetNamespace, orig: Tuple, reply: Tuple, zone: Zone = DEFAULT_ZONE) -> None:
         self.net = net
@@ -130,6 +130,7 @@ class NfConn:
         self.events: int = 0
         self.start: int = 0  # ns, with nf_conntrack_timestamp
         self.confirmed_at: int = 0
+        self.no_port: bool = False  # NAT found no free port: it will fail when it is confirmed
 
     @property
     def tuples(self) -> tuple[Tuple, Tuple]:
