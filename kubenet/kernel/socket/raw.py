@@ -4,7 +4,7 @@
     socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP)  anyone in ping_group_range; sends echo requests, receives their replies
 
 A ping socket's port is the echo identifier: the kernel fills it in, so two pings never read each other's replies. With
-IP_RECVERR the ICMP errors about what a socket sent wait in its error queue (ip_recv_error()), which is how ping and traceroute
+IP_RECVERR the ICMP errors about what a socket sent wait in its error queue (errqueue.py), which is how ping and traceroute
 learn who answered. Raw sockets get packets after INPUT and before the protocol itself, as copies.
 
 Sources: raw(7), icmp(7), ip(7); Linux net/ipv4/raw.c, net/ipv4/ping.c, ip_sockglue.c ip_icmp_error().
@@ -17,12 +17,27 @@ from errno import EADDRINUSE, EAGAIN, EDESTADDRREQ, EINVAL, EMSGSIZE, ENOPROTOOP
 from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.skbuff import SkBuff, station
+from kubenet.kernel.socket.errqueue import ICMP_ERR_CONVERT, ip_icmp_error
 from kubenet.kernel.socket.inet import inet_register_protosw
 from kubenet.kernel.socket.sock import (
-    IPPROTO_ICMP, IPPROTO_IP, MSG_PEEK, POLLERR, POLLIN, POLLOUT, RCV_SHUTDOWN, SEND_SHUTDOWN, SOCK_DGRAM, SOCK_RAW, TCP_CLOSE,
-    TCP_ESTABLISHED, Proto, Sock, oserror, raise_sock_error,
+    IPPROTO_ICMP,
+    IPPROTO_IP,
+    MSG_PEEK,
+    POLLERR,
+    POLLIN,
+    POLLOUT,
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    Proto,
+    Sock,
+    oserror,
+    raise_sock_error,
 )
-from kubenet.kernel.socket.udp import ICMP_ERR_CONVERT, udp_truesize
+from kubenet.kernel.socket.udp import udp_truesize
 from kubenet.wire.errors import WireError
 from kubenet.wire.icmp import ICMP_HLEN, IcmpHdr, build_icmp, parse_icmp
 from kubenet.wire.ipv4 import parse_ipv4
@@ -36,25 +51,6 @@ ICMP_ECHOREPLY, ICMP_DEST_UNREACH, ICMP_ECHO = 0, 3, 8
 ICMP_FRAG_NEEDED = 4
 EHOSTUNREACH = 113
 MAX_PACKET = 65535
-
-
-class ExtendedErr:
-    """One entry of an error queue. Linux: struct sock_extended_err with the offender's address.
-
-    errno, type and code as ICMP said; info: the MTU of a frag-needed; offender: who sent the ICMP error; dest: (address, port)
-    the packet was for; data: what the quote still had of it behind its transport header.
-    """
-
-    __slots__ = ("errno", "type", "code", "info", "offender", "dest", "data")
-
-    def __init__(self, errno: int, type_: int, code: int, info: int, offender: int, dest: tuple[int, int], data: bytes) -> None:
-        self.errno = errno
-        self.type = type_
-        self.code = code
-        self.info = info
-        self.offender = offender
-        self.dest = dest
-        self.data = data
 
 
 class RawTable:
@@ -160,27 +156,6 @@ def _icmp_error(sk: RawSock, skb: SkBuff, info: int, connected: bool) -> None:
         return
     sk.err = err
     sk.wait.wake()
-
-
-def ip_icmp_error(sk: Sock, skb: SkBuff, err: int, info: int) -> None:
-    """The error waits in the socket's error queue. Linux: ip_icmp_error()."""
-    quote = skb.inner
-    port = getattr(quote.l4, "dport", 0)
-    entry = ExtendedErr(err, skb.l4.type, skb.l4.code, info, skb.ip.saddr, (quote.ip.daddr, port), bytes(quote.data))
-    if isinstance(quote.l4, IcmpHdr):
-        entry.data = build_icmp(quote.l4, bytes(quote.data))
-    if sk.error_queue is None:
-        sk.error_queue = deque()
-    sk.error_queue.append(entry)
-
-
-def ip_recv_error(sk: Sock) -> ExtendedErr:
-    """The oldest entry of the error queue: recvmsg(2) with MSG_ERRQUEUE. EAGAIN if it is empty."""
-    if not sk.error_queue:
-        raise oserror(EAGAIN)
-    entry: ExtendedErr = sk.error_queue.popleft()
-    sk.err = sk.error_queue[0].errno if sk.error_queue else 0
-    return entry
 
 
 # ---- the operations

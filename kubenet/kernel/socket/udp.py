@@ -15,16 +15,44 @@ from __future__ import annotations
 
 from collections import deque
 from errno import (
-    EACCES, EADDRINUSE, EAGAIN, ECONNREFUSED, EDESTADDRREQ, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETUNREACH, ENOPROTOOPT,
-    EPIPE, EPROTO, ENOTCONN,
+    EACCES,
+    EADDRINUSE,
+    EAGAIN,
+    EDESTADDRREQ,
+    EHOSTUNREACH,
+    EINVAL,
+    EMSGSIZE,
+    ENOPROTOOPT,
+    ENOTCONN,
+    EPIPE,
+    EPROTO,
 )
 from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.skbuff import CSUM_BAD, DropReason, SkBuff, drop, station
+from kubenet.kernel.socket.errqueue import ICMP_ERR_CONVERT, ip_icmp_error
 from kubenet.kernel.socket.inet import inet_register_protosw
 from kubenet.kernel.socket.sock import (
-    IPPROTO_UDP, MSG_PEEK, MSG_TRUNC, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK,
-    SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK, SOCK_BROADCAST, SOCK_DGRAM, TCP_CLOSE, TCP_ESTABLISHED, Proto, Sock, oserror,
+    IPPROTO_UDP,
+    MSG_PEEK,
+    MSG_TRUNC,
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLOUT,
+    POLLRDHUP,
+    RCV_SHUTDOWN,
+    SEND_SHUTDOWN,
+    SHUTDOWN_MASK,
+    SOCK_BINDADDR_LOCK,
+    SOCK_BINDPORT_LOCK,
+    SOCK_BROADCAST,
+    SOCK_DGRAM,
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    Proto,
+    Sock,
+    oserror,
     raise_sock_error,
 )
 from kubenet.wire.udp import UdpHdr
@@ -39,14 +67,6 @@ FIONREAD, SIOCOUTQ = 0x541B, 0x5411
 
 ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED = 3, 12, 11
 ICMP_PORT_UNREACH, ICMP_FRAG_NEEDED = 3, 4
-# code of a destination-unreachable -> (errno, fatal). Linux: icmp_err_convert (icmp.c).
-ICMP_ERR_CONVERT: tuple[tuple[int, bool], ...] = (
-    (ENETUNREACH, False), (EHOSTUNREACH, False), (92, True), (ECONNREFUSED, True), (EMSGSIZE, False), (95, False),
-    (ENETUNREACH, True), (112, True), (64, True), (ENETUNREACH, True), (EHOSTUNREACH, True), (ENETUNREACH, False),
-    (EHOSTUNREACH, False), (EHOSTUNREACH, True), (EHOSTUNREACH, True), (EHOSTUNREACH, True),
-)
-
-
 class UdpTable:
     """The UDP sockets of one namespace, by local port, in the order they were bound."""
 
@@ -178,7 +198,9 @@ def udp_err(skb: SkBuff, info: int) -> None:
             err, harderr = ICMP_ERR_CONVERT[icmp.code]
     elif icmp.type != ICMP_TIME_EXCEEDED:
         return
-    if not sk.recverr and (not harderr or sk.state != TCP_ESTABLISHED):
+    if sk.recverr:
+        ip_icmp_error(sk, skb, err, info)
+    elif not harderr or sk.state != TCP_ESTABLISHED:
         return
     sk.err = err
     sk.wait.wake()
