@@ -55,7 +55,8 @@ def test_traffic_policy_does_not_count():
 
 
 def test_tcp_services_are_left_alone():
-    made = proxier(dns({"name": "dns", "port": 53, "nodePort": 30053}), eslice(*ENDPOINTS, service="dns"))
+    tcp = {"name": "dns", "port": 53}
+    made = proxier(dns({**tcp, "nodePort": 30053}), eslice(*ENDPOINTS, service="dns", ports=[tcp]))
     cleanup = made.udp_cleanup(made.sync())
     assert not cleanup.has_work
     assert not is_stale(cleanup, "10.96.0.10", 53, "10.48.2.77", 53)

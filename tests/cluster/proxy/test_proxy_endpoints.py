@@ -52,6 +52,11 @@ def test_a_slice_port_serves_the_service_port_of_its_name_and_protocol():
     }
 
 
+def test_an_address_of_the_other_family_or_none_is_passed_over():
+    found = merged(eslice(ep("fd00::7"), ep("web-0"), {**ep(""), "addresses": []}, ep("10.48.2.7")))
+    assert texts(found[HTTP]) == ["10.48.2.7:8080"]
+
+
 def test_a_port_without_number_is_ignored():
     assert merged(eslice(ep("10.48.2.7"), ports=[{"name": "http"}, {"name": "x", "port": 0}])) == {}
 

@@ -274,6 +274,7 @@ def test_node_port_refused(policy, endpoints, refusal):
         f'-m comment --comment "default/web:http {" ".join(reason)}" -m addrtype --dst-type LOCAL'
         f" -m tcp -p tcp --dport 30080 -j {verdict}"
     ]
+    assert len(rules(text, "nat", "KUBE-NODEPORTS")) == len(endpoints)  # with none anywhere nothing leads in
 
 
 # 5. Health check port

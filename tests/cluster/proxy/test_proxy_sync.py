@@ -126,6 +126,20 @@ def test_a_label_on_a_service_is_no_change():
     assert made.sync().stats.rewritten == 0
 
 
+def test_a_slice_event_without_difference_is_no_change():
+    made = synced(service(), eslice(WEB_0))
+    assert made.on_slice(eslice(WEB_0), eslice(WEB_0)) is False
+    assert made.on_slice(eslice(WEB_0), eslice(WEB_1)) is True
+
+
+def test_nodes_that_agree_share_one_text():
+    """Nodes differ in name and address; a Service with policy Cluster is the same for all of them."""
+    one, other = synced(service(), eslice(WEB_0)), synced(service(), eslice(WEB_0), nodeName="node-2")
+    key = ("default/web:http", "tcp")
+    assert one._entries[key].chains is other._entries[key].chains
+    assert one._entries[key].portals is other._entries[key].portals
+
+
 def test_a_change_taken_back_before_the_sync_is_none():
     made = synced(service(), eslice(WEB_0))
     assert made.on_event("update", service(clusterIP="10.96.0.9"))
