@@ -114,7 +114,8 @@ def nf_conntrack_tcp_packet(ct: NfConn, skb: SkBuff, direction: int, hook: int) 
     tp.last_index = index
     tp.last_dir = direction
     tp.state = new
-    if new != old or not status & IPS_ASSURED or new != ESTABLISHED or tp.last_win == 0 or ct.packets is not None:
+    if new != ESTABLISHED or old != ESTABLISHED or index != ACK_SET or not status & IPS_ASSURED or tp.last_win == 0 \
+            or ct.packets is not None:
         return tcp_refresh(ct, tp, skb, direction, index, old, new)
     sysctl = ct.net.sysctl.netfilter
     timeout = sysctl.nf_conntrack_tcp_timeout_established
