@@ -1,0 +1,93 @@
+"""veth: a cable between two namespaces of one machine.
+
+What one end sends, the other receives one hand-over later; a bridge's hand-over is paid together with it when the sending end is a
+bridge port. A frame larger than the receiving end's MTU vanishes without a word: the classic black hole (observed on 6.18:
+no ICMP, the sender's tx_dropped and the receiver's rx_dropped move).
+
+Source: Linux drivers/net/veth.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubenet.kernel.dev.device import (
+    IFF_UP,
+    OPER_DOWN,
+    OPER_LOWERLAYERDOWN,
+    OPER_UP,
+    VETH_COST,
+    NetDevice,
+    eth_type_trans,
+    ledger_frame,
+    netif_receive_skb,
+    register_netdevice,
+    skb_scrub_packet,
+)
+from kubenet.kernel.skbuff import DropReason, SkBuff, drop
+
+if TYPE_CHECKING:
+    from kubenet.kernel.netns import NetNamespace
+
+
+class Veth(NetDevice):
+    """One end. `cost`: ns until the other end has the frame."""
+
+    __slots__ = ("cost",)
+
+    def __init__(self, net: NetNamespace, name: str, mtu: int = 1500) -> None:
+        super().__init__(net, name, "veth", mtu=mtu, addr=net.host.mac(net.name, name))
+        self.cost: int = VETH_COST
+
+    def update_carrier(self) -> None:
+        """There is a carrier while both ends are up. Linux: veth_open(), veth_close()."""
+        peer = self.peer
+        self.carrier = bool(self.flags & IFF_UP and peer is not None and peer.flags & IFF_UP)
+        self.operstate = OPER_UP if self.carrier else OPER_LOWERLAYERDOWN if self.flags & IFF_UP else OPER_DOWN
+
+    def xmit(self, skb: SkBuff) -> None:
+        """The frame is in flight to the other end. Linux: veth_xmit(), veth_forward_skb()."""
+        peer = self.peer
+        if not self.carrier:
+            self.tx_dropped += 1
+            return drop(skb, DropReason.DEV_READY)
+        if skb.len > peer.mtu + 4 and not skb.gso_size:  # is_skb_forwardable(peer, skb)
+            self.tx_dropped += 1
+            peer.rx_dropped += 1
+            return drop(skb, DropReason.DEV_MTU)
+        self.tx_packets += 1
+        self.tx_bytes += skb.len + 14
+        skb.dev = peer
+        loop = self.net.loop
+        loop.call_at(loop.now + self.cost, veth_deliver, skb)
+        return None
+
+
+def veth_deliver(skb: SkBuff) -> None:
+    """The event at the far end: the frame belongs to another namespace now. Linux: __dev_forward_skb()."""
+    dev = skb.dev
+    skb_scrub_packet(skb, dev.net)
+    dev.rx_packets += 1
+    dev.rx_bytes += skb.len + 14
+    eth_type_trans(skb, dev)
+    ledger_frame(dev, skb)
+    netif_receive_skb(skb)
+
+
+def create_veth_pair(
+    net_a: NetNamespace, name_a: str, net_b: NetNamespace, name_b: str, mtu: int = 1500
+) -> tuple[Veth, Veth]:
+    """Two ends, both down, each visible in its namespace. OSError EEXIST. `ip link add A type veth peer name B netns N`."""
+    a, b = Veth(net_a, name_a, mtu), Veth(net_b, name_b, mtu)
+    register_netdevice(net_a, a)
+    try:
+        register_netdevice(net_b, b)
+    except OSError:
+        from kubenet.kernel.dev.device import unregister_netdevice
+
+        unregister_netdevice(a)
+        raise
+    a.peer, b.peer = b, a
+    a.update_carrier()
+    b.update_carrier()
+    return a, b
