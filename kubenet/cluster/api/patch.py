@@ -32,7 +32,8 @@ def json_patch(doc: Any, ops: Any) -> Any:
     if not isinstance(ops, list) or not all(isinstance(op, dict) for op in ops):
         raise bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     try:
-        return jsonpatch.apply_patch(doc, ops)
+        out: Any = jsonpatch.apply_patch(doc, ops)
+        return out
     except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, ValueError, KeyError) as error:
         raise unprocessable(f"the server rejected our request due to an error in our request: {error}") from None
 

@@ -201,7 +201,7 @@ class Api:
 
     def _read(self, req: Request, route: Route) -> Response:
         if not route.name:
-            return self.list(req, route)
+            return self.list_all(req, route)
         if route.sub == "scale" and route.info.scale:
             return respond(200, scale_of(route.info, self.store.must_get(route.info.kind, route.key)))
         if route.sub and not (route.sub == "status" and route.info.status or route.sub == "ephemeralcontainers"):
@@ -219,7 +219,7 @@ class Api:
             return respond(code, partial(obj))
         return respond(code, obj)
 
-    def list(self, req: Request, route: Route) -> Response:
+    def list_all(self, req: Request, route: Route) -> Response:
         """A list, filtered and paged, as List, Table or PartialObjectMetadataList."""
         info = route.info
         match = Matcher(route, req)

@@ -192,11 +192,9 @@ def note_update(
         if not entries:
             return with_entries(new, [])
     have = fields_of(node, new)
-    changed = {
-        p: None for p in leaves(have)
-        if old is None or value_at(node, old, p) != value_at(node, new, p)
-    }
-    alive = {p: None for p in leaves(have)}
+    changed = dict.fromkeys(
+        p for p in leaves(have) if old is None or value_at(node, old, p) != value_at(node, new, p))
+    alive = dict.fromkeys(leaves(have))
     kept: list[Obj] = []
     mine: list[Path] = []
     mine_before: Obj | None = None
@@ -226,7 +224,7 @@ def apply(
     if (body.get("metadata") or {}).get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
     want = fields_of(node, body)
-    wanted = {p: None for p in leaves(want)}
+    wanted = dict.fromkeys(leaves(want))
     entries = _entries(live)
     before = next((e for e in entries if _same(e, manager, "Apply", subresource)), None)
     others = [e for e in entries if e is not before]
@@ -273,7 +271,8 @@ def _resolve(
 
 def conflict_error(conflicts: list[tuple[Obj, Path]]) -> ApiError:
     """The 409 that kubectl turns into its long hint."""
-    causes, by_owner = [], {}
+    causes: list[Obj] = []
+    by_owner: dict[str, list[str]] = {}
     for entry, path in conflicts:
         owner = f'"{entry["manager"]}"'
         if entry.get("subresource"):

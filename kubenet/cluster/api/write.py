@@ -436,7 +436,7 @@ def _review(req: Request, route: Route) -> Response:
     kind = route.info.kind
     user = {"username": "kubenet-admin", "groups": ["system:masters", "system:authenticated"]}
     everything = ["*"]
-    status: Obj = {
+    statuses: dict[str, Obj] = {
         "SelfSubjectAccessReview": {"allowed": True, "reason": "kubenet has no access control"},
         "SelfSubjectReview": {"userInfo": user},
         "SelfSubjectRulesReview": {
@@ -444,10 +444,11 @@ def _review(req: Request, route: Route) -> Response:
             "resourceRules": [{"verbs": everything, "apiGroups": everything, "resources": everything}],
             "nonResourceRules": [{"verbs": everything, "nonResourceURLs": everything}],
         },
-    }[kind]
-    return respond(201, {"kind": kind, "apiVersion": route.info.api_version, "metadata": {}, "spec": body.get("spec") or {},
-                         "status": status} if kind != "SelfSubjectReview" else
-                   {"kind": kind, "apiVersion": route.info.api_version, "metadata": {}, "status": status})
+    }
+    answer: Obj = {"kind": kind, "apiVersion": route.info.api_version, "metadata": {}, "status": statuses[kind]}
+    if kind != "SelfSubjectReview":
+        answer["spec"] = body.get("spec") or {}
+    return respond(201, answer)
 
 
 # -- delete -------------------------------------------------------------------------------------------------------------------------
