@@ -93,6 +93,7 @@ _TRACKERS: dict[int, PacketFn] = {
     IPPROTO_UDP: nf_conntrack_udp_packet,
     IPPROTO_ICMP: nf_conntrack_icmp_packet,
 }
+INIT_NETNS = 4026531833  # the inode of a machine's first network namespace. Linux: NET_NS_INIT_INO
 _PORTS = (IPPROTO_TCP, IPPROTO_UDP)
 
 
@@ -233,7 +234,8 @@ def table_full(net: NetNamespace) -> None:
     if now - start >= 5 * SEC:
         start, said = now, 0
     if said < 10:
-        net.host.printk("nf_conntrack: nf_conntrack: table full, dropping packet")
+        number = INIT_NETNS if net.name == net.host.name else 0xF0000000 | net.ct.secret & 0xFFFFFF
+        net.host.printk(f"nf_conntrack: nf_conntrack: table full in netns {number}, dropping packet")
     net.host.extra["net_ratelimit"] = (start, said + 1)
 
 
