@@ -3,14 +3,14 @@
     link.send(skb, nic)     from a card: NIC_COST, then serialisation at `rate`, then `latency`
     link.relay(skb, at, end)    from a switch, which has the frame at time `at`
 
-Everything is computed when the frame is sent, and one event delivers it at the far card; frames keep their order per direction. A
-cable with a rate has a queue in front of it: the card's pfifo_fast (1000 frames), or `queue` if that is given; a frame that
-finds it full is dropped and counted in the card's qdisc. Loss, reordering, duplication, corruption and jitter draw from the
-cable's own random stream, and rules (impair.py) see every frame. All of that, and an explicit rate, switches offload off:
-the cards then cut super-segments, so that a cable loses packets and not 64 KiB.
+Everything is computed when the frame is sent, and one event delivers it at the far card; frames keep their order per
+direction. A cable with a rate has a queue in front of it: the card's pfifo_fast (1000 frames), or `queue` if that is
+given; a frame that finds it full is dropped and counted in the card's qdisc. Loss, reordering, duplication, corruption
+and jitter draw from the cable's own random stream, and rules (impair.py) see every frame. All of that, and an explicit
+rate, switches offload off: the cards then cut super-segments, so that a cable loses packets and not 64 KiB.
 
-`plain` is kept true while none of that is set: then a frame is one addition and one event.
-wire_check (module flag): every frame is turned into bytes, parsed, and compared: the emulator's own conscience, for tests.
+`plain` is kept true while none of that is set: then a frame is one addition and one event. wire_check (module flag):
+every frame is turned into bytes, parsed, and compared: the emulator's own conscience, for tests.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from kubenet.wire.packet import bytes_to_frame, frame_to_bytes
 DEFAULT_LATENCY = 25 * USEC
 REORDER_HOLD = MSEC  # a reordered frame is held back this long, unless the link says otherwise
 FRAME_OVERHEAD = 24  # preamble, FCS and gap: 8 + 4 + 12 bytes of line time
+
+SETTINGS = ("latency", "rate", "mtu", "queue_packets", "loss", "reorder", "reorder_hold", "duplicate", "corrupt",
+            "jitter", "up")
 
 PASS, DROP = 0, -1  # what a rule says; a positive number is a delay in ns
 
@@ -55,8 +58,8 @@ class LinkEnd:
 class Link:
     """A cable with two ends. latency ns, rate bit/s (0: no limit), loss and the like are probabilities 0..1."""
 
-    __slots__ = ("loop", "name", "latency", "rate", "mtu", "queue_packets", "loss", "reorder", "reorder_hold", "duplicate",
-                 "corrupt", "jitter", "rng", "up", "ends", "rules", "offload_wanted", "offload", "plain", "taps")
+    __slots__ = ("loop", "name", "latency", "rate", "mtu", "queue_packets", "loss", "reorder", "reorder_hold",
+                 "duplicate", "corrupt", "jitter", "rng", "up", "ends", "rules", "offload_wanted", "offload", "plain", "taps")
 
     def __init__(
         self,
@@ -106,8 +109,7 @@ class Link:
         for name, value in settings.items():
             if name == "offload":
                 self.offload_wanted = value
-            elif name in ("latency", "rate", "mtu", "queue_packets", "loss", "reorder", "reorder_hold", "duplicate", "corrupt",
-                          "jitter", "up"):
+            elif name in SETTINGS:
                 setattr(self, name, value)
             else:
                 raise ValueError(f"a link has no setting {name!r}")

@@ -1,9 +1,10 @@
 """A learning Ethernet switch between machines: the LAN the nodes are on.
 
-Each port has a cable. The switch looks at a frame when it is sent, not in an event of its own: it knows the time the frame will
-arrive and passes it to the next cable with that time, so a frame from card to card over two cables is one event. Only where
-the outgoing cable has a queue or dice (not Link.plain) does the frame wait for its turn in an event at the switch, because
-there the order of arrival matters. MAC addresses are forgotten after 300 s; unknown ones and groups go to every port.
+Each port has a cable. The switch looks at a frame when it is sent, not in an event of its own: it knows the time the
+frame will arrive and passes it to the next cable with that time, so a frame from card to card over two cables is one
+event. Only where the outgoing cable has a queue or dice (not Link.plain) does the frame wait for its turn in an event
+at the switch, because there the order of arrival matters. MAC addresses are forgotten after 300 s; unknown ones and
+groups go to every port.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     net = new_namespace(host, "node-1")          the first one of a host is the machine's own
     net = new_namespace(host, "default/client")  later ones are pods'
 
-As Linux does with devconf_inherit_init_net=0, a later namespace copies from the machine's own: net.ipv4.conf.all and default, tcp_rmem, tcp_wmem
-and the congestion control. Everything else starts with the kernel's defaults (observed on 6.18: bbr and forwarding are
-inherited, conntrack timeouts are not).
+As Linux does with devconf_inherit_init_net=0, a later namespace copies from the machine's own: net.ipv4.conf.all and
+default, tcp_rmem, tcp_wmem and the congestion control. Everything else starts with the kernel's defaults (observed on
+6.18: bbr and forwarding are inherited, conntrack timeouts are not).
 
 Sources: Linux net/core/net_namespace.c setup_net(); net/ipv4/devinet.c devinet_init_net(), tcp_ipv4.c tcp_sk_init().
 """

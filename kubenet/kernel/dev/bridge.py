@@ -12,9 +12,9 @@ STP is off: ports forward at once.
 br_netfilter (ipv4/br_netfilter.py) hangs on the bridge family's hooks: PREROUTING when a frame comes in from a port,
 FORWARD and POSTROUTING when it goes to one. It keeps its notes in skb.nf_bridge, an NfBridge.
 
-The bridge's share of time is paid by the port's veth (veth.cost), so a hand-over inside the bridge is no event of its own.
-Left out: VLANs, STP, multicast snooping (groups are flooded), neighbour suppression.
-Sources: Linux net/bridge/br_input.c, br_forward.c, br_fdb.c, br_device.c, br_if.c.
+The bridge's share of time is paid by the port's veth (veth.cost), so a hand-over inside the bridge is no event of its
+own. Left out: VLANs, STP, multicast snooping (groups are flooded), neighbour suppression. Sources: Linux
+net/bridge/br_input.c, br_forward.c, br_fdb.c, br_device.c, br_if.c.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class FdbEntry:
 
     __slots__ = ("mac", "port", "updated", "is_local", "is_static")
 
-    def __init__(self, mac: int, port: BridgePort | None, updated: int, is_local: bool = False, is_static: bool = False) -> None:
+    def __init__(
+        self, mac: int, port: BridgePort | None, updated: int, is_local: bool = False, is_static: bool = False
+    ) -> None:
         self.mac = mac
         self.port = port
         self.updated = updated
@@ -153,7 +155,10 @@ class Bridge(NetDevice):
         self.update_carrier()
 
     def fdb_flush(self, port: BridgePort | None = None) -> None:
-        """Forget what was learned behind `port` (its own MAC too), or behind all ports. Linux: br_fdb_delete_by_port()."""
+        """Forget what was learned behind `port` (its own MAC too), or behind all ports.
+
+        Linux: br_fdb_delete_by_port().
+        """
         if port is not None:
             gone = [mac for mac, entry in self.fdb.items() if entry.port is port]
         else:

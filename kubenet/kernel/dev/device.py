@@ -3,13 +3,14 @@
     dev_queue_xmit(skb)        out: captures, segmentation if the device cannot carry a super-segment, dev.xmit()
     netif_receive_skb(skb)     in:  captures, the bridge if the device is a port, else the protocol's handler
 
-A device is a subclass with one method, xmit(skb). The kernel's other layers hang on by tables, as in Linux: a bridge sets
-`rx_handler` of its ports, protocols stand in net.ptype, and whoever must know that a device came, went or changed adds a
-function to `netdev_chain` (addresses, routes and neighbours do).
+A device is a subclass with one method, xmit(skb). The kernel's other layers hang on by tables, as in Linux: a bridge
+sets `rx_handler` of its ports, protocols stand in net.ptype, and whoever must know that a device came, went or changed
+adds a function to `netdev_chain` (addresses, routes and neighbours do).
 
-Handing over costs time: VETH_COST for veth, loopback and the bridge, NIC_COST for a network card. xmit() never calls the
-other side's receive function: it makes one event, so recursion is bounded and a packet is at one place at a time. Between
-two namespaces or hosts a frame leaves a line in the ledger (ledger_frame) and loses what belongs to the old one (scrub).
+Handing over costs time: VETH_COST for veth, loopback and the bridge, NIC_COST for a network card. xmit() never calls
+the other side's receive function: it makes one event, so recursion is bounded and a packet is at one place at a time.
+Between two namespaces or hosts a frame leaves a line in the ledger (ledger_frame) and loses what belongs to the old
+one (scrub).
 
 Sources: Linux net/core/dev.c, include/linux/netdevice.h, include/linux/if_link.h.
 """
@@ -33,6 +34,7 @@ from kubenet.kernel.skbuff import (
     station,
 )
 from kubenet.kernel.sysctl import Ipv4Conf, NeighConf
+from kubenet.sim.ledger import Line
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
@@ -290,7 +292,10 @@ def dev_change_net(dev: NetDevice, net: NetNamespace, name: str = "") -> None:
 
 
 def dev_queue_xmit(skb: SkBuff) -> int:
-    """The frame is on its way through skb.dev (with skb.eth); 0, or -errno if the device is down. Linux: dev_queue_xmit()."""
+    """The frame is on its way through skb.dev (with skb.eth); 0, or -errno if the device is down.
+
+    Linux: dev_queue_xmit().
+    """
     dev = skb.dev
     if not dev.flags & IFF_UP:
         dev.tx_dropped += 1
@@ -348,9 +353,10 @@ def ledger_frame(dev: NetDevice, skb: SkBuff) -> None:
     ip, l4 = skb.ip, skb.l4
     loop = dev.net.loop
     if skb.protocol == ETH_P_ARP:
-        line: tuple[object, ...] = (loop.now, dev.ledger_name, skb.id, skb.len, ip.spa, ip.tpa, 0, 0, ip.op, 0, 0)
+        line: Line = (loop.now, dev.ledger_name, skb.id, skb.len, ip.spa, ip.tpa, 0, 0, ip.op, 0, 0)
     elif l4 is None or ip is None:
-        line = (loop.now, dev.ledger_name, skb.id, skb.len, getattr(ip, "saddr", 0), getattr(ip, "daddr", 0), 0, 0, 0, 0, 0)
+        saddr, daddr = getattr(ip, "saddr", 0), getattr(ip, "daddr", 0)
+        line = (loop.now, dev.ledger_name, skb.id, skb.len, saddr, daddr, 0, 0, 0, 0, 0)
     elif ip.proto == 6:
         line = (loop.now, dev.ledger_name, skb.id, skb.len, ip.saddr, ip.daddr, l4.sport, l4.dport, l4.flags, l4.seq,
                 l4.ack_seq)
@@ -362,7 +368,10 @@ def ledger_frame(dev: NetDevice, skb: SkBuff) -> None:
 
 
 def netif_receive_skb(skb: SkBuff) -> None:
-    """The frame came in on skb.dev: to the captures, then to the bridge or the protocol. Linux: __netif_receive_skb_core()."""
+    """The frame came in on skb.dev: to the captures, then to the bridge or the protocol.
+
+    Linux: __netif_receive_skb_core().
+    """
     dev = skb.dev
     if not dev.flags & IFF_UP:
         dev.rx_dropped += 1
@@ -373,14 +382,14 @@ def netif_receive_skb(skb: SkBuff) -> None:
             tap.capture(dev, skb, False)
     if skb.tr is not None:
         station(skb, "netif_receive_skb", f"in on {dev.name}")
-    handler = dev.rx_handler
-    if handler is not None:
-        return handler(skb)
-    handler = dev.net.ptype.get(skb.protocol)
-    if handler is not None:
-        return handler(skb)
-    dev.rx_dropped += 1
-    return drop(skb, DropReason.UNHANDLED_PROTO)
+    handler: Callable[[SkBuff], None] | None = dev.rx_handler
+    if handler is None:
+        handler = dev.net.ptype.get(skb.protocol)
+        if handler is None:
+            dev.rx_dropped += 1
+            return drop(skb, DropReason.UNHANDLED_PROTO)
+    handler(skb)
+    return None
 
 
 def is_skb_forwardable(dev: NetDevice, skb: SkBuff) -> bool:

@@ -1,7 +1,7 @@
 """Super-segments cut into wire-sized packets, for devices that cannot carry them.
 
-TCP hands down up to 64 KiB at once with gso_size set; whoever is the last to carry that (a device without TSO) has it cut
-here: same headers, sequence numbers and IP ids counting up, PSH and FIN on the last piece, CWR on the first. UDP
+TCP hands down up to 64 KiB at once with gso_size set; whoever is the last to carry that (a device without TSO) has it
+cut here: same headers, sequence numbers and IP ids counting up, PSH and FIN on the last piece, CWR on the first. UDP
 super-datagrams (UDP_SEGMENT) become datagrams. Each segment keeps the id of the packet it is part of.
 
 Source: Linux net/ipv4/tcp_offload.c tcp_gso_segment(), net/ipv4/af_inet.c inet_gso_segment().
@@ -16,7 +16,10 @@ CWR = 0x80
 
 
 def skb_gso_network_seglen(skb: SkBuff) -> int:
-    """The length of the largest packet this skb stands for, network header included. Linux: skb_gso_network_seglen()."""
+    """The length of the largest packet this skb stands for, network header included.
+
+    Linux: skb_gso_network_seglen().
+    """
     return skb.len - skb.plen + skb.gso_size if skb.gso_size else skb.len
 
 

@@ -1,8 +1,8 @@
 """lo: what a namespace sends to itself.
 
-A packet that leaves through lo comes back one hand-over later, with its route and its connection still attached: Linux's
-loopback_xmit() does not scrub, so conntrack sees such a packet once only and ip_rcv() does not route it again. lo carries
-super-segments up to 64 KiB whole (MTU 65536) and needs no ARP.
+A packet that leaves through lo comes back one hand-over later, with its route and its connection still attached:
+Linux's loopback_xmit() does not scrub, so conntrack sees such a packet once only and ip_rcv() does not route it again.
+lo carries super-segments up to 64 KiB whole (MTU 65536) and needs no ARP.
 
 Source: Linux drivers/net/loopback.c.
 """

@@ -1,9 +1,9 @@
 """A network card: where a machine ends and the fabric begins.
 
-The card knows three lines of the fabric: `nic.link.send(skb, nic)`, which computes queueing, serialisation and latency and
-makes one event; nic_rx(skb), which that event calls at the far card; and `nic.offload`, which the link sets to False when it
-carries wire-sized frames only (impaired or rate-limited links): super-segments are then cut before they leave, as ethtool's
-`tso off` would do. A frozen machine's cards neither send nor receive.
+The card knows three lines of the fabric: `nic.link.send(skb, nic)`, which computes queueing, serialisation and latency
+and makes one event; nic_rx(skb), which that event calls at the far card; and `nic.offload`, which the link sets to
+False when it carries wire-sized frames only (impaired or rate-limited links): super-segments are then cut before they
+leave, as ethtool's `tso off` would do. A frozen machine's cards neither send nor receive.
 
 Source: no driver in particular; Linux drivers/net/ethernet/*, net/core/dev.c.
 """

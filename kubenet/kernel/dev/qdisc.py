@@ -1,8 +1,8 @@
 """The queue in front of a network card, as `tc -s qdisc` shows it.
 
-A card without a rate limit never queues, so a queue is only a set of numbers: the link computes at send time when the wire
-will be free, which frame waits and which one finds the queue full, and keeps count here. pfifo_fast holds 1000 packets
-(txqueuelen). simplified: one band instead of three, because nothing here sets a priority that would matter.
+A card without a rate limit never queues, so a queue is only a set of numbers: the link computes at send time when the
+wire will be free, which frame waits and which one finds the queue full, and keeps count here. pfifo_fast holds 1000
+packets (txqueuelen). simplified: one band instead of three, because nothing here sets a priority that would matter.
 
 Source: Linux net/sched/sch_generic.c (pfifo_fast), Documentation tc-pfifo_fast(8).
 """

@@ -1,8 +1,8 @@
 """veth: a cable between two namespaces of one machine.
 
-What one end sends, the other receives one hand-over later; a bridge's hand-over is paid together with it when the sending end is a
-bridge port. A frame larger than the receiving end's MTU vanishes without a word: the classic black hole (observed on 6.18:
-no ICMP, the sender's tx_dropped and the receiver's rx_dropped move).
+What one end sends, the other receives one hand-over later; a bridge's hand-over is paid together with it when the
+sending end is a bridge port. A frame larger than the receiving end's MTU vanishes without a word: the classic black
+hole (observed on 6.18: no ICMP, the sender's tx_dropped and the receiver's rx_dropped move).
 
 Source: Linux drivers/net/veth.c.
 """

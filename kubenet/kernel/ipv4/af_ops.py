@@ -1,13 +1,13 @@
 """What a socket needs of its address family, as one table of functions: sk.af_ops.
 
-TCP, UDP and ping reach IP only through an AfOps object, so they import nothing of ipv4/, a second family is a second object,
-and a test puts a recorder in its place. An skb handed in has protocol, l4, payload, plen and len (the IP header's 20 bytes
-included) set, and ip None.
+TCP, UDP and ping reach IP only through an AfOps object, so they import nothing of ipv4/, a second family is a second
+object, and a test puts a recorder in its place. An skb handed in has protocol, l4, payload, plen and len (the IP
+header's 20 bytes included) set, and ip None.
 
-IP ids: a connected socket counts its own up from sk.ip_ident (random at connect); a packet of no connection with DF has id 0; one
-that may be fragmented takes the machine's counter for the address pair.
-Source: Linux struct inet_connection_sock_af_ops ipv4_specific (tcp_ipv4.c), ip_output.c __ip_queue_xmit(),
-ip_build_and_send_pkt(), ip_send_unicast_reply(), __ip_make_skb().
+IP ids: a connected socket counts its own up from sk.ip_ident (random at connect); a packet of no connection with DF
+has id 0; one that may be fragmented takes the machine's counter for the address pair. Source: Linux struct
+inet_connection_sock_af_ops ipv4_specific (tcp_ipv4.c), ip_output.c __ip_queue_xmit(), ip_build_and_send_pkt(),
+ip_send_unicast_reply(), __ip_make_skb().
 """
 
 from __future__ import annotations
@@ -143,7 +143,10 @@ class AfOps:
         return ipv4_default_advmss(dst)
 
     def local_mtu_reduced(self, sk: Any, mtu: int) -> None:
-        """"Fragmentation needed" came for this socket: its destination has a new path MTU. Linux: inet_csk_update_pmtu()."""
+        """"Fragmentation needed" came for this socket: its destination has a new path MTU.
+
+        Linux: inet_csk_update_pmtu().
+        """
         net = sk.net
         dst = sk.dst
         if dst is None or dst.genid != net.rt_genid:
@@ -158,7 +161,10 @@ class AfOps:
             sk.dst = None
 
     def confirm(self, dst: Dst | None) -> None:
-        """The peer made progress: its next hop is alive, no ARP needed. Linux: sk_dst_confirm(), dst_confirm_neigh()."""
+        """The peer made progress: its next hop is alive, no ARP needed.
+
+        Linux: sk_dst_confirm(), dst_confirm_neigh().
+        """
         if dst is not None and dst.neigh is not None:
             neigh_confirm(dst.neigh)
 

@@ -1,10 +1,10 @@
 """ARP (RFC 826): asking for a MAC address and answering for one's own.
 
-arp_rcv() handles every ARP frame: it answers requests for local addresses (subject to arp_ignore, arp_filter), and as a
-proxy where proxy_arp says so; and it learns, from requests to us (an entry for the asker, STALE) and from answers to us
-(REACHABLE). A frame that only mentions somebody we already know updates that entry; strangers' gratuitous ARP makes one only
-with arp_accept. arp_solicit() asks: three times by broadcast for an unknown address, by unicast to confirm a known one; the
-sender address in the request is the waiting packet's source if that is ours (arp_announce 0).
+arp_rcv() handles every ARP frame: it answers requests for local addresses (subject to arp_ignore, arp_filter), and as
+a proxy where proxy_arp says so; and it learns, from requests to us (an entry for the asker, STALE) and from answers to
+us (REACHABLE). A frame that only mentions somebody we already know updates that entry; strangers' gratuitous ARP makes
+one only with arp_accept. arp_solicit() asks: three times by broadcast for an unknown address, by unicast to confirm a
+known one; the sender address in the request is the waiting packet's source if that is ours (arp_announce 0).
 
 Sources: Linux net/ipv4/arp.c; RFC 826, RFC 5227 (probes); ip-sysctl.rst arp_*.
 """
@@ -135,7 +135,7 @@ def _answer_request(skb: SkBuff, dev: NetDevice, arp: ArpHdr) -> bool:
 
 
 def _learn(skb: SkBuff, dev: NetDevice, arp: ArpHdr) -> None:
-    """What the frame says about its sender is worth knowing if we know the sender. Linux: arp_process(), "Update our ARP tables"."""
+    """What the frame says about its sender is worth knowing if we know the sender. Linux: arp_process()."""
     table: NeighTable = skb.net.neigh[AF_INET]
     neigh = table.lookup(dev, arp.spa)
     is_garp = arp.tpa == arp.spa and (arp.op == ARPOP_REQUEST or arp.tha == arp.sha or arp.tha in (0, ETH_BROADCAST))
@@ -169,7 +169,8 @@ def arp_ignore(dev: NetDevice, sip: int, tip: int) -> bool:
     if level == 2:
         return not any((ifa.addr ^ sip) >> 32 - ifa.plen == 0 for ifa in mine)
     if level == 3:
-        return not any(ifa.addr == tip and ifa.scope < RT_SCOPE_HOST for d in dev.net.devs.values() for ifa in d.ifaddrs)
+        everywhere = [ifa for d in dev.net.devs.values() for ifa in d.ifaddrs]
+        return not any(ifa.addr == tip and ifa.scope < RT_SCOPE_HOST for ifa in everywhere)
     return level == 8
 
 
@@ -189,6 +190,9 @@ def arp_fwd_proxy(dev: NetDevice, dst: Dst) -> bool:
 
 
 def arp_announce_addresses(net: NetNamespace, dev: NetDevice) -> None:
-    """Gratuitous ARP for every address of the device (arp_notify=1, `arping -U`). Linux: arp_send(..) in inetdev_send_gratuitous_arp()."""
+    """Gratuitous ARP for every address of the device (arp_notify=1, `arping -U`).
+
+    Linux: inetdev_send_gratuitous_arp().
+    """
     for ifa in dev.ifaddrs:
         arp_send(dev, ARPOP_REQUEST, ifa.addr, ifa.addr, 0)

@@ -10,9 +10,9 @@ Loading the module (br_netfilter_init) registers three functions at the bridge f
     FORWARD      br_nf_forward_ip    runs IP FORWARD with in = out = the bridge (`-m physdev` sees the ports)
     POSTROUTING  br_nf_post_routing  runs IP POSTROUTING with `out` = the bridge
 
-Only frames that came in from a port have skb.nf_bridge; the node's own are not seen twice. ip_rcv() does not run PREROUTING again for a
-frame that passes up. net.bridge.bridge-nf-call-iptables turns all of this on and off.
-Sources: Linux net/bridge/br_netfilter_hooks.c; behaviour of the first frame observed on 6.18.
+Only frames that came in from a port have skb.nf_bridge; the node's own are not seen twice. ip_rcv() does not run
+PREROUTING again for a frame that passes up. net.bridge.bridge-nf-call-iptables turns all of this on and off. Sources:
+Linux net/bridge/br_netfilter_hooks.c; behaviour of the first frame observed on 6.18.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING
 from kubenet.kernel.dev.bridge import Bridge, NfBridge, br_handle_frame_finish
 from kubenet.kernel.dev.device import dev_queue_xmit
 from kubenet.kernel.ipv4.neigh import NUD_CONNECTED, neigh_event_send
-from kubenet.kernel.ipv4.route import AF_INET, DST_FAKE_RTABLE, RTN_UNICAST, Dst, ip_route_input_slow, ip_route_output_key
+from kubenet.kernel.ipv4.route import (
+    AF_INET,
+    DST_FAKE_RTABLE,
+    RTN_UNICAST,
+    Dst,
+    ip_route_input_slow,
+    ip_route_output_key,
+)
 from kubenet.kernel.netfilter.core import (
     ACCEPT,
     FORWARD,
@@ -43,7 +50,10 @@ if TYPE_CHECKING:
 
 
 def br_netfilter_init(net: NetNamespace) -> None:
-    """`modprobe br_netfilter`: net.bridge.* exists, bridge-nf-call-iptables=1. Twice is once. Linux: br_netfilter_init()."""
+    """`modprobe br_netfilter`: net.bridge.* exists, bridge-nf-call-iptables=1. Twice is once.
+
+    Linux: br_netfilter_init().
+    """
     if net.sysctl.bridge is not None:
         return
     net.sysctl.bridge = BridgeSysctl()

@@ -14,6 +14,7 @@ Sources: Linux net/ipv4/devinet.c, fib_frontend.c fib_add_ifaddr(), fib_del_ifad
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kubenet.kernel.dev.device import (
@@ -47,11 +48,16 @@ from kubenet.kernel.ipv4.route import AF_INET, rt_cache_flush
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
 
+inetaddr_chain: list[Callable[[NetDevice, int], None]] = []  # told of every address that goes (MASQUERADE listens)
+
 
 def inet_addr_add(
     dev: NetDevice, addr: int, plen: int, brd: int | None = None, label: str | None = None, scope: int | None = None
 ) -> IfAddr:
-    """`addr`/`plen` is the device's. brd None: none (as `ip addr add`). OSError EINVAL, EEXIST. Linux: inet_rtm_newaddr()."""
+    """`addr`/`plen` is the device's. brd None: none (as `ip addr add`). OSError EINVAL, EEXIST.
+
+    Linux: inet_rtm_newaddr().
+    """
     if not 0 <= plen <= 32 or addr >> 28 == 0xE:
         raise oserror(errno.EINVAL)
     if scope is None:
@@ -73,7 +79,10 @@ def inet_addr_add(
 
 
 def inet_addr_del(dev: NetDevice, addr: int, plen: int = -1) -> None:
-    """The address is gone, and with the first of its subnet the secondaries too. OSError EADDRNOTAVAIL. Linux: inet_del_ifa()."""
+    """The address is gone, and with the first of its subnet the secondaries too. OSError EADDRNOTAVAIL.
+
+    Linux: inet_del_ifa().
+    """
     for ifa in dev.ifaddrs:
         if ifa.addr == addr and (plen < 0 or ifa.plen == plen):
             break
@@ -88,6 +97,8 @@ def inet_addr_del(dev: NetDevice, addr: int, plen: int = -1) -> None:
         fib_del_ifaddr(dev, old)
         for watcher in dev.net.watchers:
             watcher("addr", ("del", dev, old))
+        for fn in inetaddr_chain:
+            fn(dev, old.addr)
     _local_addrs_changed(dev.net)
     rt_cache_flush(dev.net)
 
@@ -172,11 +183,15 @@ def inetdev_event(event: str, dev: NetDevice) -> None:
 netdev_chain.append(inetdev_event)
 
 # settings that routes were computed with
-_FLUSHING = ("forwarding", "accept_local", "route_localnet", "rp_filter", "send_redirects", "shared_media", "src_valid_mark")
+_FLUSHING = ("forwarding", "accept_local", "route_localnet", "rp_filter", "send_redirects", "shared_media",
+             "src_valid_mark")
 
 
 def inet_conf_write(net: NetNamespace, name: str, key: str, value: int) -> None:
-    """net.ipv4.conf.`name`.`key` is `value`. `forwarding` of `all` is ip_forward. OSError ENOENT. Linux: devinet_conf_proc()."""
+    """net.ipv4.conf.`name`.`key` is `value`. `forwarding` of `all` is ip_forward. OSError ENOENT.
+
+    Linux: devinet_conf_proc().
+    """
     conf = net.sysctl.conf4.get(name)
     if conf is None or key not in conf.names():
         raise oserror(errno.ENOENT)

@@ -1,8 +1,8 @@
 """The forwarding information base: routes in tables, and the rules that say in which order tables are asked.
 
-A table is {prefix length: {prefix: [routes]}}; a lookup tries the lengths that occur, longest first, and takes the first
-route whose tos, scope and device fit (lowest metric first). Every namespace has the tables local (255), main (254) and
-default (253), and the rules 0: local, 32766: main, 32767: default.
+A table is {prefix length: {prefix: [routes]}}; a lookup tries the lengths that occur, longest first, and takes the
+first route whose tos, scope and device fit (lowest metric first). Every namespace has the tables local (255), main
+(254) and default (253), and the rules 0: local, 32766: main, 32767: default.
 
     fib_add(net, prefix, plen, dev=..., gateway=..., ...)      ip route add / append / replace
     fib_del(net, prefix, plen, ...)                            ip route del: every field that is given must match
@@ -41,7 +41,9 @@ class Flow:
 
     __slots__ = ("daddr", "saddr", "oif", "iif", "mark", "tos", "scope")
 
-    def __init__(self, daddr: int, saddr: int = 0, oif: int = 0, iif: int = 0, mark: int = 0, tos: int = 0, scope: int = 0) -> None:
+    def __init__(
+        self, daddr: int, saddr: int = 0, oif: int = 0, iif: int = 0, mark: int = 0, tos: int = 0, scope: int = 0
+    ) -> None:
         self.daddr = daddr
         self.saddr = saddr
         self.oif = oif
@@ -54,8 +56,8 @@ class Flow:
 class Route:
     """One route with its one next hop. Linux: struct fib_alias and fib_info."""
 
-    __slots__ = ("prefix", "plen", "dev", "gateway", "prefsrc", "metric", "scope", "table", "type", "protocol", "tos", "mtu",
-                 "advmss", "onlink", "mtu_lock")
+    __slots__ = ("prefix", "plen", "dev", "gateway", "prefsrc", "metric", "scope", "table", "type", "protocol", "tos",
+                 "mtu", "advmss", "onlink", "mtu_lock")
 
     def __init__(self, prefix: int, plen: int, dev: Any, gateway: int, prefsrc: int, metric: int, scope: int, table: int,
                  type: int, protocol: int, tos: int = 0) -> None:
@@ -139,8 +141,8 @@ class FibTable:
 class FibRule:
     """`ip rule`: if all selectors fit, ask `table`. Linux: struct fib4_rule."""
 
-    __slots__ = ("pref", "table", "src", "src_len", "dst", "dst_len", "iif", "oif", "mark", "mask", "tos", "action", "invert",
-                 "protocol")
+    __slots__ = ("pref", "table", "src", "src_len", "dst", "dst_len", "iif", "oif", "mark", "mask", "tos", "action",
+                 "invert", "protocol")
 
     def __init__(self, pref: int, table: int) -> None:
         self.pref = pref
@@ -314,7 +316,8 @@ def _check_nexthop(net: NetNamespace, dev: Any, gateway: int, scope: int, type: 
         return dev
     if dev is not None and not dev.flags & IFF_UP:
         raise oserror(errno.ENETDOWN, "Nexthop device is not up.")
-    found = fib_lookup(net, Flow(gateway, oif=dev.ifindex if dev is not None else 0, scope=max(scope + 1, RT_SCOPE_LINK)))
+    oif = dev.ifindex if dev is not None else 0
+    found = fib_lookup(net, Flow(gateway, oif=oif, scope=max(scope + 1, RT_SCOPE_LINK)))
     if found is None:
         raise oserror(errno.ENETUNREACH, INVALID_GATEWAY)
     if found.type != RTN_UNICAST and found.type != RTN_LOCAL:

@@ -1,8 +1,9 @@
 """Packets that are not for this machine: TTL, MTU, redirect, FORWARD.
 
-ip_forward() is reached when the route of a received packet leads to a device. TTL 1 ends in ICMP time exceeded; a packet with
-DF that is too large for the next link in "fragmentation needed" with that MTU; a packet that goes back where it came from is
-forwarded, and the sender gets a redirect. The TTL is one less when FORWARD sees the packet (observed on 6.18).
+ip_forward() is reached when the route of a received packet leads to a device. TTL 1 ends in ICMP time exceeded; a
+packet with DF that is too large for the next link in "fragmentation needed" with that MTU; a packet that goes back
+where it came from is forwarded, and the sender gets a redirect. The TTL is one less when FORWARD sees the packet
+(observed on 6.18).
 
 Sources: Linux net/ipv4/ip_forward.c; RFC 1812 5.2, 5.3.1, RFC 1191.
 """

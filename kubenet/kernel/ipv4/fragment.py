@@ -1,14 +1,15 @@
 """Fragments: cutting a datagram that does not fit, and putting one together again.
 
-A fragment's skb has no transport header: its payload is the raw piece of the datagram, the transport header included in the first.
-ip_do_fragment() cuts; ip_defrag() collects pieces by (source, destination, id, protocol, who asks) and returns the whole
-packet with the last piece, parsed anew. Whoever needs whole packets calls it: local delivery, and conntrack before
-PREROUTING.
+A fragment's skb has no transport header: its payload is the raw piece of the datagram, the transport header included
+in the first. ip_do_fragment() cuts; ip_defrag() collects pieces by (source, destination, id, protocol, who asks) and
+returns the whole packet with the last piece, parsed anew. Whoever needs whole packets calls it: local delivery, and
+conntrack before PREROUTING.
 
-Pieces wait ipfrag_time (30 s) from the first one; then the queue is dropped and, if the first piece had come and the packet was for
-this machine, the sender gets ICMP time exceeded (reassembly). Overlapping pieces drop the whole queue, exact duplicates
-only themselves. Above ipfrag_high_thresh bytes new pieces are refused. simplified: ipfrag_max_dist is not checked.
-Sources: RFC 791 3.2, RFC 815; Linux net/ipv4/ip_fragment.c, inet_fragment.c, ip_output.c ip_do_fragment().
+Pieces wait ipfrag_time (30 s) from the first one; then the queue is dropped and, if the first piece had come and the
+packet was for this machine, the sender gets ICMP time exceeded (reassembly). Overlapping pieces drop the whole queue,
+exact duplicates only themselves. Above ipfrag_high_thresh bytes new pieces are refused. simplified: ipfrag_max_dist is
+not checked. Sources: RFC 791 3.2, RFC 815; Linux net/ipv4/ip_fragment.c, inet_fragment.c, ip_output.c
+ip_do_fragment().
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ Key = tuple[int, int, int, int, int]
 
 
 def ip_do_fragment(skb: SkBuff, mtu: int) -> list[SkBuff]:
-    """Pieces of at most `mtu` bytes each, multiples of 8 but the last; the skb itself is used up. Linux: ip_do_fragment()."""
+    """Pieces of at most `mtu` bytes each, multiples of 8 but the last; the skb itself is used up.
+
+    Linux: ip_do_fragment().
+    """
     ip = skb.ip
     hlen = ip_hdrlen(ip)
     body = memoryview(datagram_body(skb))

@@ -3,16 +3,17 @@
     icmp_send(skb, type, code, info)   an error about `skb` goes to its sender; `skb` stays the caller's (who drops it).
                                        info: the MTU for "fragmentation needed", the gateway for a redirect, else 0
     icmp_rcv(skb)                      what comes in: echo, echo reply (ping sockets), errors, redirects
-    net.icmp: IcmpState                .send is icmp_send, for layers below; .ping_rcv(skb), .raw_deliver(skb, protocol) and
-                                       .raw_err(skb, protocol, info) are set by whoever has such sockets
+    net.icmp: IcmpState                .send is icmp_send, for layers below; .ping_rcv(skb), .raw_deliver(skb, proto),
+                                       .raw_err(skb, proto, info) are set by whoever has such sockets
 
-An error quotes the packet's headers and data as far as 576 bytes allow, with TOS 0xc0 and without DF. No error is sent about an ICMP
-error, a later fragment, or a packet that was not for one machine (RFC 1122 3.2.2). Errors named in icmp_ratemask are limited
-twice: per machine (icmp_msgs_per_sec, burst 50) and per target (one per icmp_ratelimit ms, burst 6); "fragmentation
-needed" and what stays on lo are exempt.
+An error quotes the packet's headers and data as far as 576 bytes allow, with TOS 0xc0 and without DF. No error is sent
+about an ICMP error, a later fragment, or a packet that was not for one machine (RFC 1122 3.2.2). Errors named in
+icmp_ratemask are limited twice: per machine (icmp_msgs_per_sec, burst 50) and per target (one per icmp_ratelimit ms,
+burst 6); "fragmentation needed" and what stays on lo are exempt.
 
-simplified: the machine's bucket loses no random tokens; timestamps are not answered; redirects are worked in here, not by
-each socket. Sources: RFC 792, RFC 1122 3.2.2, RFC 1812 4.3; Linux net/ipv4/icmp.c, inetpeer.c inet_peer_xrlim_allow().
+simplified: the machine's bucket loses no random tokens; timestamps are not answered; redirects are worked in here, not
+by each socket. Sources: RFC 792, RFC 1122 3.2.2, RFC 1812 4.3; Linux net/ipv4/icmp.c, inetpeer.c
+inet_peer_xrlim_allow().
 """
 
 from __future__ import annotations
@@ -113,7 +114,10 @@ def icmpv4_mask_allow(net: NetNamespace, type: int, code: int) -> bool:
 
 
 def icmp_global_allow(net: NetNamespace) -> bool:
-    """The machine-wide token bucket has one left, and it is taken. Linux: icmp_global_allow(), icmp_global_consume()."""
+    """The machine-wide token bucket has one left, and it is taken.
+
+    Linux: icmp_global_allow(), icmp_global_consume().
+    """
     state: IcmpState = net.icmp
     now, sysctl = net.loop.now, net.sysctl.ipv4
     gained = min(now - state.credit_at, SEC) * sysctl.icmp_msgs_per_sec // SEC
@@ -190,7 +194,8 @@ def quote_of(skb: SkBuff, room: int) -> Quote:
 
 
 def _icmp_push(
-    net: NetNamespace, dst: Dst, saddr: int, daddr: int, icmp: IcmpHdr, quote: Quote | None, payload: bytes, tos: int, mark: int
+    net: NetNamespace, dst: Dst, saddr: int, daddr: int, icmp: IcmpHdr, quote: Quote | None, payload: bytes, tos: int,
+    mark: int,
 ) -> None:
     """The message is on its way. Linux: icmp_push_reply()."""
     plen = quote_len(quote) if quote is not None else len(payload)
@@ -281,7 +286,10 @@ def icmp_rcv(skb: SkBuff) -> None:
 
 
 def icmp_echo(skb: SkBuff) -> None:
-    """The echo is answered from the address it was sent to, with its data. RFC 792; Linux: icmp_echo(), icmp_reply()."""
+    """The echo is answered from the address it was sent to, with its data.
+
+    RFC 792; Linux: icmp_echo(), icmp_reply().
+    """
     net, ip, echo = skb.net, skb.ip, skb.l4
     if net.sysctl.ipv4.icmp_echo_ignore_all:
         return
@@ -328,7 +336,10 @@ def icmp_unreach(skb: SkBuff) -> None:
 
 
 def icmp_err(skb: SkBuff, info: int) -> None:
-    """An error about an ICMP message we sent: a new path MTU. (Ping sockets were told by raw_err.) Linux: icmp_err()."""
+    """An error about an ICMP message we sent: a new path MTU. (Ping sockets were told by raw_err.)
+
+    Linux: icmp_err().
+    """
     net, icmp, quote = skb.net, skb.l4, skb.inner
     if icmp.type == ICMP_DEST_UNREACH and icmp.code == ICMP_FRAG_NEEDED:
         ipv4_update_pmtu(net, quote.ip.daddr, info, quote.ip.saddr)

@@ -5,9 +5,9 @@
         ip_local_deliver   reassembly, INPUT, then the transport protocol's handler (net.inet_protos)
         ip_forward         forward.py
 
-A packet the bridge has already shown to PREROUTING (br_netfilter) is not shown again. Raw sockets see a copy of every packet
-for us, through net.icmp.raw_deliver.
-Sources: Linux net/ipv4/ip_input.c, route.c ip_error(), br_netfilter_hooks.c ip_sabotage_in(); RFC 1122 3.2.1.
+A packet the bridge has already shown to PREROUTING (br_netfilter) is not shown again. Raw sockets see a copy of every
+packet for us, through net.icmp.raw_deliver. Sources: Linux net/ipv4/ip_input.c, route.c ip_error(),
+br_netfilter_hooks.c ip_sabotage_in(); RFC 1122 3.2.1.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def ip_rcv_finish(skb: SkBuff) -> None:
 
 
 def ip_local_deliver(skb: SkBuff) -> None:
-    """The packet is for this machine: whole again, and past INPUT, it reaches its protocol. Linux: ip_local_deliver()."""
+    """The packet is for this machine: whole again, and past INPUT, it reaches its protocol.
+
+    Linux: ip_local_deliver().
+    """
     if skb.ip.frag & (IP_MF | IP_OFFSET):
         whole = ip_defrag(skb, IP_DEFRAG_LOCAL_DELIVER)
         if whole is None:
@@ -108,7 +111,7 @@ def ip_local_deliver_finish(skb: SkBuff) -> None:
 
 def ip_error(skb: SkBuff) -> None:
     """There is no way on: a router says so, a host is silent. Linux: ip_error()."""
-    net, error = skb.net, skb.dst.error
+    error = skb.dst.error
     dev = skb.dev
     if error == errno.EINVAL:
         return drop(skb, DropReason.IP_BLACKHOLE)

@@ -8,14 +8,14 @@ r"""Neighbours: which MAC address the next hop has, and whether it still answers
                                           3 unicast  5 s   packet   |                 |
                                              |______________________|_________________+
 
-Packets wait in the entry while it is INCOMPLETE (unres_qlen_bytes, the oldest gives way). When nobody answers, each of them
-goes to `error_report`, which sends ICMP host unreachable: to the sender of a forwarded packet, or to the local socket. STALE
-entries are used at once and confirmed behind the back of the packet (DELAY, PROBE).
+Packets wait in the entry while it is INCOMPLETE (unres_qlen_bytes, the oldest gives way). When nobody answers, each of
+them goes to `error_report`, which sends ICMP host unreachable: to the sender of a forwarded packet, or to the local
+socket. STALE entries are used at once and confirmed behind the back of the packet (DELAY, PROBE).
 
-This file is the state machine alone; how one asks is `solicit` (arp.py). A timer runs in INCOMPLETE, REACHABLE, DELAY and
-PROBE only, so idle neighbours cost nothing. Entries above gc_thresh3 (per machine) are refused: "neighbour table overflow".
-simplified: gc_stale_time is not modelled below gc_thresh1, as entries are few.
-Sources: Linux net/core/neighbour.c; RFC 4861 7.3; linux Documentation/networking/ip-sysctl.rst neigh/.
+This file is the state machine alone; how one asks is `solicit` (arp.py). A timer runs in INCOMPLETE, REACHABLE, DELAY
+and PROBE only, so idle neighbours cost nothing. Entries above gc_thresh3 (per machine) are refused: "neighbour table
+overflow". simplified: gc_stale_time is not modelled below gc_thresh1, as entries are few. Sources: Linux
+net/core/neighbour.c; RFC 4861 7.3; linux Documentation/networking/ip-sysctl.rst neigh/.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ OVERFLOW = "neighbour: arp_cache: neighbor table overflow!"
 
 
 class Neighbour:
-    """One entry. ha: MAC; confirmed, updated, used: ns; dead: it was removed, ask the table again. Linux: struct neighbour."""
+    """One entry. ha: MAC; confirmed, updated, used: ns; dead: it was removed, ask the table again.
+
+    Linux: struct neighbour.
+    """
 
     __slots__ = ("table", "dev", "ip", "ha", "state", "confirmed", "updated", "used", "probes", "queue", "queue_bytes",
                  "timer", "dead")
@@ -163,7 +166,10 @@ class NeighTable:
 
 
 def reachable_time(dev: NetDevice) -> int:
-    """How long a confirmation holds on this device, ns: base x 0.5..1.5, drawn anew every 300 s. Linux: neigh_rand_reach_time()."""
+    """How long a confirmation holds on this device, ns: base x 0.5..1.5, drawn anew every 300 s.
+
+    Linux: neigh_rand_reach_time().
+    """
     now = dev.net.loop.now
     if now >= dev.reachable_until:
         base = dev.neigh_conf.base_reachable_time_ms * MSEC
@@ -176,7 +182,10 @@ def reachable_time(dev: NetDevice) -> int:
 
 
 def neigh_output(skb: SkBuff) -> int:
-    """The packet has its Ethernet header and is sent, or waits for one. 0 or -errno. Linux: ip_finish_output2(), neigh_output()."""
+    """The packet has its Ethernet header and is sent, or waits for one. 0 or -errno.
+
+    Linux: ip_finish_output2(), neigh_output().
+    """
     dst = skb.dst
     neigh: Neighbour | None = dst.neigh
     if neigh is None or neigh.dead:
@@ -195,7 +204,10 @@ def neigh_output(skb: SkBuff) -> int:
 
 
 def neigh_event_send(neigh: Neighbour, skb: SkBuff | None) -> bool:
-    """A packet wants to use the entry. True: `skb` waits (or was dropped) here; False: send it. Linux: __neigh_event_send()."""
+    """A packet wants to use the entry. True: `skb` waits (or was dropped) here; False: send it.
+
+    Linux: __neigh_event_send().
+    """
     state = neigh.state
     now = neigh.table.net.loop.now
     if state & (NUD_CONNECTED | NUD_DELAY | NUD_PROBE):
@@ -246,7 +258,10 @@ def _truesize(skb: SkBuff) -> int:
 
 
 def neigh_confirm(neigh: Neighbour) -> None:
-    """Something above saw the neighbour answer (TCP got an ACK for new data). Linux: neigh_confirm(), dst_confirm_neigh()."""
+    """Something above saw the neighbour answer (TCP got an ACK for new data).
+
+    Linux: neigh_confirm(), dst_confirm_neigh().
+    """
     neigh.confirmed = neigh.table.net.loop.now
 
 

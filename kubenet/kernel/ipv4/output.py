@@ -92,7 +92,10 @@ def ip_finish_output2(skb: SkBuff) -> int:
 
 
 def ip_fragment(skb: SkBuff, mtu: int) -> int:
-    """The packet leaves as fragments, or not at all if DF forbids it. 0 or -EMSGSIZE. Linux: ip_fragment(), ip_do_fragment()."""
+    """The packet leaves as fragments, or not at all if DF forbids it. 0 or -EMSGSIZE.
+
+    Linux: ip_fragment(), ip_do_fragment().
+    """
     net = skb.net
     if skb.ip.frag & IP_DF and not skb.ignore_df:
         net.icmp.send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
@@ -124,7 +127,10 @@ def ip_select_ident(net: NetNamespace, saddr: int, daddr: int, proto: int, segs:
 
 
 def ip_route_me_harder(skb: SkBuff) -> int:
-    """The route fits what OUTPUT has made of the packet (address, mark, tos). 0 or -errno. Linux: ip_route_me_harder()."""
+    """The route fits what OUTPUT has made of the packet (address, mark, tos). 0 or -errno.
+
+    Linux: ip_route_me_harder().
+    """
     net, ip = skb.net, skb.ip
     saddr = ip.saddr
     if inet_addr_type(net, saddr) != RTN_LOCAL:

@@ -1,11 +1,12 @@
 """What ICMP teaches about a destination: a smaller path MTU, a better gateway.
 
-ip_rt_update_pmtu() notes that packets to `daddr` must not be larger than `mtu` for mtu_expires (600 s); every cached route is asked
-again, so sockets see it at their next packet. Below min_pmtu (552) the value is min_pmtu and locked: DF is not set any more.
-ip_do_redirect() notes another gateway, if the one in use said so and the new one is a neighbour.
+ip_rt_update_pmtu() notes that packets to `daddr` must not be larger than `mtu` for mtu_expires (600 s); every cached
+route is asked again, so sockets see it at their next packet. Below min_pmtu (552) the value is min_pmtu and locked: DF
+is not set any more. ip_do_redirect() notes another gateway, if the one in use said so and the new one is a neighbour.
 
-TCP calls ipv4_sk_update_pmtu() from its error handler (af_ops.local_mtu_reduced); UDP, ping and raw call ipv4_update_pmtu().
-Sources: RFC 1191, RFC 1122 3.2.2.2; Linux net/ipv4/route.c ip_rt_update_pmtu(), __ip_do_redirect().
+TCP calls ipv4_sk_update_pmtu() from its error handler (af_ops.local_mtu_reduced); UDP, ping and raw call
+ipv4_update_pmtu(). Sources: RFC 1191, RFC 1122 3.2.2.2; Linux net/ipv4/route.c ip_rt_update_pmtu(),
+__ip_do_redirect().
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ def ipv4_update_pmtu(net: NetNamespace, daddr: int, mtu: int, saddr: int = 0, oi
 
 
 def ip_do_redirect(net: NetNamespace, dev: NetDevice, daddr: int, old_gw: int, new_gw: int) -> None:
-    """Packets to daddr go through new_gw, if the redirect is believable. RFC 1122 3.2.2.2; Linux: __ip_do_redirect()."""
+    """Packets to daddr go through new_gw, if the redirect is believable.
+
+    RFC 1122 3.2.2.2; Linux: __ip_do_redirect().
+    """
     all_conf = net.sysctl.conf4["all"]
     if dev.conf.forwarding:
         accepts = all_conf.accept_redirects and dev.conf.accept_redirects

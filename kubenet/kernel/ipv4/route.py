@@ -4,9 +4,10 @@
     ip_route_input_noref(skb) -> 0 or DropReason    for packets that came in; sets skb.dst
     fib_lookup(net, daddr, ...) -> Route or None    the forwarding table itself (fib.py), through the policy rules
 
-The answer is a Dst, cached per (daddr, saddr, device, mark, tos) in net.dst_cache. `net.rt_genid` moves with every change of
-routes, addresses, rules, exceptions or rp_filter, and whoever holds a Dst asks dst_valid() before using it again. A Dst remembers
-its neighbour entry too, so a packet of a known flow costs one dict lookup here and none for ARP.
+The answer is a Dst, cached per (daddr, saddr, device, mark, tos) in net.dst_cache. `net.rt_genid` moves with every
+change of routes, addresses, rules, exceptions or rp_filter, and whoever holds a Dst asks dst_valid() before using it
+again. A Dst remembers its neighbour entry too, so a packet of a known flow costs one dict lookup here and none for
+ARP.
 
 Exceptions (`net.pmtu[AF_INET]`: daddr -> Exception) are what ICMP taught about one destination: a smaller path MTU or a
 better gateway (pmtu.py). simplified: they are kept per destination, not per nexthop, and are not limited in number.
@@ -62,10 +63,12 @@ class Dst:
     (input routes); pmtu is valid until `expires` (ns); do_redirect: the sender could use a shorter way; neigh: cached.
     """
 
-    __slots__ = ("net", "dev", "gateway", "nexthop", "type", "prefsrc", "mtu", "pmtu", "expires", "advmss", "flags", "neigh",
-                 "genid", "route", "obsolete", "error", "do_redirect", "is_input", "local", "mtu_locked")
+    __slots__ = ("net", "dev", "gateway", "nexthop", "type", "prefsrc", "mtu", "pmtu", "expires", "advmss", "flags",
+                 "neigh", "genid", "route", "obsolete", "error", "do_redirect", "is_input", "local", "mtu_locked")
 
-    def __init__(self, net: NetNamespace, dev: Any, gateway: int, nexthop: int, type: int, prefsrc: int, route: Route | None) -> None:
+    def __init__(
+        self, net: NetNamespace, dev: Any, gateway: int, nexthop: int, type: int, prefsrc: int, route: Route | None
+    ) -> None:
         self.net = net
         self.dev: Any = dev
         self.gateway = gateway
@@ -84,7 +87,7 @@ class Dst:
         self.error: int = 0
         self.do_redirect: bool = False
         self.is_input: bool = False
-        self.local: bool = type == RTN_LOCAL or type == RTN_BROADCAST
+        self.local: bool = type in (RTN_LOCAL, RTN_BROADCAST)
         self.mtu_locked: bool = False
 
 
@@ -150,13 +153,16 @@ def is_multicast(addr: int) -> bool:
 
 
 def inet_addr_type(net: NetNamespace, addr: int) -> int:
-    """What `addr` is to this namespace: RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST or RTN_UNICAST. Linux: inet_addr_type()."""
+    """What `addr` is to this namespace: RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST or RTN_UNICAST.
+
+    Linux: inet_addr_type().
+    """
     if addr >> 24 == 0 or addr == BROADCAST:
         return RTN_BROADCAST
     if addr >> 28 == 0xE:
         return RTN_MULTICAST
-    route = net.fib[AF_INET].tables[RT_TABLE_LOCAL].lookup(Flow(addr))
-    return route.type if route is not None else RTN_UNICAST
+    route: Route | None = net.fib[AF_INET].tables[RT_TABLE_LOCAL].lookup(Flow(addr))
+    return int(route.type) if route is not None else RTN_UNICAST
 
 
 def inet_select_addr(dev: NetDevice, dst: int, scope: int) -> int:
@@ -174,7 +180,7 @@ def inet_select_addr(dev: NetDevice, dst: int, scope: int) -> int:
     for other in dev.net.devs.values():
         for ifa in other.ifaddrs:
             if not ifa.secondary and ifa.scope != RT_SCOPE_LINK and ifa.scope <= scope:
-                return ifa.addr
+                return int(ifa.addr)
     return 0
 
 
@@ -191,7 +197,8 @@ def inet_addr_onlink(dev: NetDevice, a: int, b: int) -> bool:
 
 
 def ip_route_output_key(
-    net: NetNamespace, daddr: int, saddr: int = 0, oif: int = 0, mark: int = 0, tos: int = 0, proto: int = 0, uid: int = 0
+    net: NetNamespace, daddr: int, saddr: int = 0, oif: int = 0, mark: int = 0, tos: int = 0, proto: int = 0,
+    uid: int = 0,
 ) -> Dst:
     """The route for a packet made here; dst.prefsrc is the source address to use. saddr 0: choose one.
 
@@ -250,7 +257,10 @@ def _route_output(net: NetNamespace, daddr: int, saddr: int, oif: int, mark: int
 
 
 def fib_result_prefsrc(route: Route) -> int:
-    """The source address a route prefers: its own, else the device's best for the next hop. Linux: fib_result_prefsrc()."""
+    """The source address a route prefers: its own, else the device's best for the next hop.
+
+    Linux: fib_result_prefsrc().
+    """
     if route.prefsrc:
         return route.prefsrc
     return inet_select_addr(route.dev, route.gateway or route.prefix, RT_SCOPE_LINK if route.gateway else route.scope)
@@ -291,7 +301,10 @@ def _make_dst(net: NetNamespace, dev: NetDevice, daddr: int, saddr: int, route: 
 
 
 def ip_route_input_noref(skb: SkBuff) -> int:
-    """skb.dst is set, and 0; or the DropReason. A dst may carry an error: then ip_error() answers. Linux: ip_route_input_noref()."""
+    """skb.dst is set, and 0; or the DropReason. A dst may carry an error: then ip_error() answers.
+
+    Linux: ip_route_input_noref().
+    """
     net, ip, dev = skb.net, skb.ip, skb.dev
     key = (ip.daddr, ip.saddr, dev.ifindex, skb.mark, ip.tos, 1)
     dst: Dst | None = net.dst_cache.get(key)
@@ -339,7 +352,9 @@ def ip_route_input_slow(net: NetNamespace, daddr: int, saddr: int, dev: NetDevic
     return _make_input(net, daddr, saddr, dev, mark, tos, route)
 
 
-def _make_input(net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int, route: Route) -> Dst | int:
+def _make_input(
+    net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int, route: Route
+) -> Dst | int:
     """A forwarded packet. Linux: __mkroute_input()."""
     out = route.dev
     err = fib_validate_source(net, saddr, daddr, out.ifindex, dev, mark, tos)
@@ -374,7 +389,10 @@ def _route_input_brd(net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, 
 
 
 def _route_input_mc(net: NetNamespace, daddr: int, saddr: int, dev: NetDevice) -> Dst | int:
-    """Groups somebody here joined are local; 224.0.0.1 everybody joins. Linux: ip_route_input_mc(), ip_check_mc_rcu()."""
+    """Groups somebody here joined are local; 224.0.0.1 everybody joins.
+
+    Linux: ip_route_input_mc(), ip_check_mc_rcu().
+    """
     if is_multicast(saddr) or saddr == BROADCAST:
         return DropReason.IP_INVALID_SOURCE
     joined = net.extra.get("mc_groups", {}).get(dev.ifindex, ())
@@ -455,9 +473,9 @@ def _text(addr: int) -> str:
 
 
 __all__ = [
-    "DST_FAKE_RTABLE", "RTN_BLACKHOLE", "RTN_BROADCAST", "RTN_LOCAL", "RTN_MULTICAST", "RTN_PROHIBIT", "RTN_UNICAST", "RTN_UNREACHABLE",
-    "RT_SCOPE_HOST", "RT_SCOPE_LINK", "Dst", "FibException", "Route", "dst_mtu", "dst_valid", "fib_add", "fib_del", "fib_dump", "fib_result_prefsrc",
-    "fib_validate_source", "inet_addr_onlink", "inet_addr_type", "inet_select_addr", "ip_dst_mtu_forward",
-    "ip_route_input_noref", "ip_route_input_slow", "ip_route_output_key", "ipv4_default_advmss", "max_conf",
-    "rt_cache_flush",
+    "DST_FAKE_RTABLE", "RTN_BLACKHOLE", "RTN_BROADCAST", "RTN_LOCAL", "RTN_MULTICAST", "RTN_PROHIBIT", "RTN_UNICAST",
+    "RTN_UNREACHABLE", "RT_SCOPE_HOST", "RT_SCOPE_LINK", "Dst", "FibException", "Route", "dst_mtu", "dst_valid",
+    "fib_add", "fib_del", "fib_dump", "fib_result_prefsrc", "fib_validate_source", "inet_addr_onlink",
+    "inet_addr_type", "inet_select_addr", "ip_dst_mtu_forward", "ip_route_input_noref", "ip_route_input_slow",
+    "ip_route_output_key", "ipv4_default_advmss", "max_conf", "rt_cache_flush",
 ]
