@@ -5,13 +5,13 @@
         def keys_for(self, event): ...          which keys this change concerns; by default the object's own
         def reconcile(self, key): ...           level-triggered: look, compute, write the difference, remember nothing
 
-The rules are client-go's workqueue: a key is queued once however often it is named; a key named while it is worked on comes
-again afterwards; a reconcile that raises ApiError (a conflict, say) comes again after an exponential back-off, 5 ms to 1000 s;
-one that returns a number of ns comes again after that time. Each reconcile is one event of the loop, so packets and other
-controllers run in between, and everything happens in virtual time.
+The rules are client-go's workqueue: a key is queued once however often it is named; a key named while it is worked on
+comes again afterwards; a reconcile that raises ApiError (a conflict, say) comes again after an exponential back-off, 5
+ms to 1000 s; one that returns a number of ns comes again after that time. Each reconcile is one event of the loop, so
+packets and other controllers run in between, and everything happens in virtual time.
 
-`latency` is the lag between a write and the controller's noticing it (informer and queue). Raise it to open the windows in
-which rules are stale; it is what the labs on rolling updates turn.
+`latency` is the lag between a write and the controller's noticing it (informer and queue). Raise it to open the
+windows in which rules are stale; it is what the labs on rolling updates turn.
 
 simplified: one worker per controller; no resync period, because no event is ever lost here.
 """

@@ -2,19 +2,20 @@
 
     ClusterDns(store).answer(query) -> DnsMessage, or None for names that are not the cluster's (forward those)
 
-    web.default.svc.cluster.local            A      the cluster IP; of a headless Service, the addresses of its endpoints
-    web-0.web.default.svc.cluster.local      A      one endpoint, by its hostname or its dashed address
+    web.default.svc.cluster.local            A      the cluster IP; of a headless Service, the addresses of its
+    endpoints web-0.web.default.svc.cluster.local      A      one endpoint, by its hostname or its dashed address
     _http._tcp.web.default.svc.cluster.local SRV    a named port; targets are the Service or its endpoints
     10-48-2-7.default.pod.cluster.local      A      the address itself (`pods insecure`)
     7.2.48.10.in-addr.arpa                   PTR    the Service with this cluster IP, or an endpoint with this address
 
-A name that exists but has no record of the type is NOERROR without answers (NODATA); one that does not exist is NXDOMAIN; both
-carry the zone's SOA. A headless Service without ready endpoints is NXDOMAIN, as with CoreDNS. Answers are authoritative, and
-recursion is not offered, which is why `dig` warns. Several addresses are rotated by the query's id, as the `loadbalance`
-plugin does it.
+A name that exists but has no record of the type is NOERROR without answers (NODATA); one that does not exist is
+NXDOMAIN; both carry the zone's SOA. A headless Service without ready endpoints is NXDOMAIN, as with CoreDNS. Answers
+are authoritative, and recursion is not offered, which is why `dig` warns. Several addresses are rotated by the query's
+id, as the `loadbalance` plugin does it.
 
 TTL is 30 s (the Corefile of kubeadm; the plugin's own default is 5).
-simplified: no IPv6 addresses exist here, so AAAA is always NODATA; no zone transfer; the SOA serial is the store's version.
+simplified: no IPv6 addresses exist here, so AAAA is always NODATA; no zone transfer; the SOA serial is the store's
+version.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from kubenet.cluster.controllers.endpointslice import SERVICE_NAME
 from kubenet.cluster.store import Store, key_of
 from kubenet.sim.rng import hash64
 from kubenet.wire.addr import ip4, ip4_text
-from kubenet.wire.dns import A, AAAA, ANY, CNAME, NOERROR, NS, NXDOMAIN, PTR, SOA, SRV, TXT, DnsMessage, Question, Record
+from kubenet.wire.dns import AAAA, ANY, CNAME, NOERROR, NS, NXDOMAIN, PTR, SOA, SRV, TXT, A, DnsMessage, Question, Record
 
 Obj = dict[str, Any]
 REVERSE = ".in-addr.arpa."
@@ -157,7 +158,7 @@ class ClusterDns:
             target = spec["externalName"].rstrip(".") + "."
             if question.type in (A, AAAA, CNAME, ANY):
                 out.answer = [self._record(question, CNAME, target)]
-            return
+            return None
         if question.type == SRV:
             return self._srv(service, question, out, "", "")
         if is_headless(service):

@@ -3,8 +3,8 @@
     recorder = EventRecorder(store, "default-scheduler")
     recorder.event(pod, "Normal", "Scheduled", "Successfully assigned default/web-0 to node-2")
 
-The same note about the same object is counted, not repeated, as client-go's correlator does. Events of cluster-scoped objects
-live in namespace `default`. They are kept for an hour (the API server's --event-ttl), and at most KEEP of them.
+The same note about the same object is counted, not repeated, as client-go's correlator does. Events of cluster-scoped
+objects live in namespace `default`. They are kept for an hour (the API server's --event-ttl), and at most KEEP of them.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
     ServiceAllocator     cluster IPs and node ports, with the two bands of the API server
 
 The bands (KEP-3070, KEP-3668): the first min(max(16, size/16), 256) addresses, and the first min(max(16, size/32), 128)
-ports, are kept for those that ask by number; automatic allocation draws from the rest and comes back to the low band only
-when that is full. The real allocator draws at random; so do we, from the seed and the Service's own name, so that a
-Service gets the same address whatever was created before it, unless two collide.
+ports, are kept for those that ask by number; automatic allocation draws from the rest and comes back to the low band
+only when that is full. The real allocator draws at random; so do we, from the seed and the Service's own name, so that
+a Service gets the same address whatever was created before it, unless two collide.
 
 Addresses are ints; texts at the edge. Nothing here knows packets or the store.
 """

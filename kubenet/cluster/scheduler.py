@@ -1,11 +1,12 @@
 """The scheduler: a node for every pod that has none. Kubernetes: pkg/scheduler, its default plugins in small.
 
-Filters, in the order in which their reasons are counted: unschedulable nodes, taints, node selector and required node affinity,
-host ports, readiness being a taint. Score: fewest pods of the same owner, then fewest pods, then the name; so replicas spread
-and the same cluster always gives the same placement.
+Filters, in the order in which their reasons are counted: unschedulable nodes, taints, node selector and required node
+affinity, host ports, readiness being a taint. Score: fewest pods of the same owner, then fewest pods, then the name;
+so replicas spread and the same cluster always gives the same placement.
 
-A pod that fits nowhere says why in its PodScheduled condition and in an event, in the scheduler's words, and is tried again
-whenever a node or another pod changes. `spec.nodeName` set by hand passes the scheduler by, as it does in Kubernetes.
+A pod that fits nowhere says why in its PodScheduled condition and in an event, in the scheduler's words, and is tried
+again whenever a node or another pod changes. `spec.nodeName` set by hand passes the scheduler by, as it does in
+Kubernetes.
 
 simplified: no resources, preferences, inter-pod affinity, volumes, priorities or preemption.
 """

@@ -1,20 +1,22 @@
 """The store: every API object, one resourceVersion, and the history that watches read.
 
     create(obj) -> obj        update(obj) -> obj        update_status(kind, key, status) -> obj
-    get(kind, key)            list(kind, namespace, labels)            delete(kind, key, ...)            watch(kind, since)
+    get(kind, key)            list(kind, namespace, labels)            delete(kind, key, ...)            watch(kind,
+                                                                                                         since)
 
-Objects are plain dicts as the client sent them and are **never changed in place**: a write makes a new outer dict (and new
-metadata) and shares the sections that did not change, so readers may keep what they got for as long as they like.
+Objects are plain dicts as the client sent them and are **never changed in place**: a write makes a new outer dict (and
+new metadata) and shares the sections that did not change, so readers may keep what they got for as long as they like.
 Every write moves one global, increasing `rv`; a write that changes nothing moves nothing, or controllers would loop and
 "unchanged" would read "configured".
 
-A watch pulls: `Watch.poll()` returns the events since the last call. The store never calls a controller; a watch may carry
-a `wake` callable that is told that there is something to poll (controllers queue themselves on the event loop there).
+A watch pulls: `Watch.poll()` returns the events since the last call. The store never calls a controller; a watch may
+carry a `wake` callable that is told that there is something to poll (controllers queue themselves on the event loop
+there).
 
-The store knows the life of objects: uid, name suffixes and creationTimestamp (epoch + virtual time), generation, finalizers,
-graceful pod deletion (the kubelet confirms by deleting with grace 0), and the three ways an owner can go: background,
-foreground, orphan. The collector of dependents runs as an event of its own, as the garbage collector of Kubernetes does.
-It neither defaults nor validates: that is the API's work (api/admission.py).
+The store knows the life of objects: uid, name suffixes and creationTimestamp (epoch + virtual time), generation,
+finalizers, graceful pod deletion (the kubelet confirms by deleting with grace 0), and the three ways an owner can go:
+background, foreground, orphan. The collector of dependents runs as an event of its own, as the garbage collector of
+Kubernetes does. It neither defaults nor validates: that is the API's work (api/admission.py).
 
 simplified: etcd, quotas and the resourceVersion of lists in the past are left out; a list shows the present.
 """
@@ -153,7 +155,7 @@ class Store:
         self._drawn: dict[tuple[str, ...], int] = {}                       # how often each seeded name was asked for
         self._hooks: list[Callable[[Event], object]] = []
 
-    # -- reading ------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------------
 
     def get(self, kind: str, key: Key) -> Obj | None:
         """The object, or None."""
@@ -206,7 +208,7 @@ class Store:
         seconds, rest = divmod(self.clock.now, 1_000_000_000)
         return f"{rfc3339(self.epoch_s + seconds)[:-1]}.{rest // 1000:06d}Z"
 
-    # -- seeded names -------------------------------------------------------------------------------------------
+    # -- seeded names -------------------------------------------------------------------------------------------------
 
     def draw(self, *names: str) -> bytes:
         """16 bytes that depend on the seed, the names and how often these names were drawn; nothing else."""
@@ -231,7 +233,7 @@ class Store:
             if (namespace, name) not in self._tables[kind].objects:
                 return name
 
-    # -- writing ------------------------------------------------------------------------------------------------
+    # -- writing ------------------------------------------------------------------------------------------------------
 
     def create(self, obj: Obj, dry_run: bool = False) -> Obj:
         """The stored object: obj with uid, creationTimestamp, resourceVersion and, where the kind has it, generation.
@@ -371,7 +373,7 @@ class Store:
         """hook(event) is called at each write, after it is stored: the ledger, the allocators of addresses."""
         self._hooks.append(hook)
 
-    # -- watching -----------------------------------------------------------------------------------------------
+    # -- watching -----------------------------------------------------------------------------------------------------
 
     def watch(self, kind: str, since: int | None = None) -> Watch:
         """A watch from `since` (a resourceVersion) on, or, with None, from the present state told as ADDED events.
@@ -400,7 +402,7 @@ class Store:
         if watch in watches:
             watches.remove(watch)
 
-    # -- inside -------------------------------------------------------------------------------------------------
+    # -- inside -------------------------------------------------------------------------------------------------------
 
     def _commit(self, type_: str, kind: str, key: Key, obj: Obj, old: Obj | None) -> Obj:
         """Store obj (whose metadata is ours to change), number it, tell watches and hooks."""
@@ -459,7 +461,7 @@ class Store:
             self._unblock(ref["uid"])
         return gone
 
-    # -- the collector of dependents ----------------------------------------------------------------------------
+    # -- the collector of dependents ----------------------------------------------------------------------------------
 
     def _collect(self, what: tuple[str, bool]) -> None:
         """Delete the dependents of an owner (uid) that is gone, or is waiting in foreground deletion (True)."""

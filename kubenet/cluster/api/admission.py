@@ -6,8 +6,8 @@ Services get cluster IPs and node ports here, at admission, as in the real API s
 address. Pods get their service account and the tolerations every pod has; Jobs get the selector that names their uid.
 Both functions change obj, which is the caller's own copy, and run defaults.py first.
 
-The allocator is rebuilt from the store's writes (`Admission` listens to them), so whoever writes a Service, and however it
-goes away, the books are right.
+The allocator is rebuilt from the store's writes (`Admission` listens to them), so whoever writes a Service, and
+however it goes away, the books are right.
 
 simplified: single-stack IPv4, no ranges object in the store, no quota, no webhooks.
 """
@@ -122,8 +122,9 @@ def complete_pod(pod: Obj) -> None:
     spec.setdefault("priority", 0)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     have = spec.get("tolerations") or []
-    keys = {t.get("key") for t in have if t.get("effect") in (None, "", "NoExecute")}
-    everything = any(not t.get("key") and t.get("operator") == "Exists" and t.get("effect") in (None, "", "NoExecute") for t in have)
+    evicting = [t for t in have if t.get("effect") in (None, "", "NoExecute")]
+    keys = [t.get("key") for t in evicting]
+    everything = any(not t.get("key") and t.get("operator") == "Exists" for t in evicting)
     missing = [] if everything else [dict(t) for t in POD_TOLERATIONS if t["key"] not in keys]
     if have or missing:
         spec["tolerations"] = [*have, *missing]
@@ -141,7 +142,7 @@ def _job_selector(adm: Admission, job: Obj) -> None:
     spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": meta["uid"]}}
 
 
-# -- services ---------------------------------------------------------------------------------------------------------------
+# -- services ---------------------------------------------------------------------------------------------------------
 
 
 def allocate_service(adm: Admission, svc: Obj, old: Obj | None) -> None:

@@ -2,8 +2,8 @@
 
     bootstrap(api, kubernetes_ip="10.96.0.1", server_ip="172.18.0.2", server_port=6443)
 
-`default/kubernetes` has no selector: its slice is written here, as the real API server writes its own address. kube-dns is an
-ordinary Service (`dns_service`), put there by whoever runs the DNS pod.
+`default/kubernetes` has no selector: its slice is written here, as the real API server writes its own address.
+kube-dns is an ordinary Service (`dns_service`), put there by whoever runs the DNS pod.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Manifests: YAML and JSON files into objects that remember on which line each field stands.
 
-    load_paths(["web.yaml", "dir/", "-"], recursive)  -> list[Manifest]     one per document; List objects are taken apart
-    load_text(text, "web.yaml")                       -> list[Manifest]
+    load_paths(["web.yaml", "dir/", "-"], recursive)  -> list[Manifest]     one per document; List objects are taken
+    apart load_text(text, "web.yaml")                       -> list[Manifest]
     check(manifest)                                    ManifestError for what the schema and the validation refuse
     explain(manifest, api_error)                       the API's refusal with file, line, why and what to try
     lint(manifests, others)                            mistakes that are legal: a targetPort no selected pod has, ...
 
-Only ManifestError leaves this module, whatever the bytes. YAML is read as Kubernetes reads it (sigs.k8s.io/yaml): keys become
-strings, `yes` is true, dates and 22:22 stay text, duplicate keys are errors, anchors and merge keys work. Documents that
-expand without end ("billion laughs") are refused.
+Only ManifestError leaves this module, whatever the bytes. YAML is read as Kubernetes reads it (sigs.k8s.io/yaml): keys
+become strings, `yes` is true, dates and 22:22 stay text, duplicate keys are errors, anchors and merge keys work.
+Documents that expand without end ("billion laughs") are refused.
 """
 
 from __future__ import annotations
@@ -136,10 +136,11 @@ def _files(path: str, recursive: bool) -> Iterator[str]:
 def load_text(text: str | bytes, file: str = "<text>") -> list[Manifest]:
     """The manifests of one text; empty documents are passed over. ManifestError."""
     if isinstance(text, bytes):
+        data = text
         try:
-            text = text.decode("utf-8-sig")
+            text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = text[: error.start].count(b"\n") + 1
+            line = data[: error.start].count(b"\n") + 1
             raise ManifestError(f"{file} is not UTF-8 text", file=file, line=line, why=str(error.reason)) from None
     source = text.split("\n")
     out: list[Manifest] = []
@@ -306,7 +307,7 @@ class _Builder:
         return _error(what, self.file, node.start_mark.line + 1, "", "", "", self.source)
 
 
-# -- checking -----------------------------------------------------------------------------------------------------------
+# -- checking ---------------------------------------------------------------------------------------------------------
 
 
 def check(manifest: Manifest) -> None:
@@ -448,7 +449,7 @@ def explain(manifest: Manifest, error: ApiError) -> ManifestError:
     return manifest.error(f"{manifest.label} not applied: {error.message}")
 
 
-# -- lint ---------------------------------------------------------------------------------------------------------------
+# -- lint -------------------------------------------------------------------------------------------------------------
 
 
 def lint(manifests: list[Manifest], others: list[Obj]) -> list[ManifestError]:

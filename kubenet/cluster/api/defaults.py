@@ -1,7 +1,7 @@
 """What the API server fills in: pkg/apis/*/v1/defaults.go, for the kinds we serve.
 
-`apply_defaults(obj)` changes obj, which must be the caller's own copy; it runs on every write, and running it twice changes
-nothing the second time, so that applying one manifest twice reads "unchanged".
+`apply_defaults(obj)` changes obj, which must be the caller's own copy; it runs on every write, and running it twice
+changes nothing the second time, so that applying one manifest twice reads "unchanged".
 
 Values that depend on the rest of the cluster (cluster IPs, uids, service accounts) are admission's (admission.py).
 simplified: no LimitRanges, no mutating webhooks, no projected token volume in pods.
@@ -28,7 +28,7 @@ def _spec(obj: Obj) -> Obj:
     return spec
 
 
-# -- pods -----------------------------------------------------------------------------------------------------------
+# -- pods -------------------------------------------------------------------------------------------------------------
 
 
 def pod(obj: Obj) -> None:
@@ -213,7 +213,7 @@ def job(obj: Obj) -> None:
     _template(spec)
 
 
-# -- the rest -----------------------------------------------------------------------------------------------------------
+# -- the rest ---------------------------------------------------------------------------------------------------------
 
 
 def service(obj: Obj) -> None:

@@ -1,8 +1,8 @@
 """Discovery documents: which groups, versions and resources there are, in the aggregated and in the legacy form.
 
 Clients recognise the aggregated form by its Content-Type alone, so the caller must send AGGREGATED_TYPE exactly. The
-legacy form stays in use beside it (`auth can-i`, `drain`, kr8s). Everything is made from kinds.py; the extra resources here
-are the ones that are answered without being stored (reviews, scale, eviction, pod streams).
+legacy form stays in use beside it (`auth can-i`, `drain`, kr8s). Everything is made from kinds.py; the extra resources
+here are the ones that are answered without being stored (reviews, scale, eviction, pod streams).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """OpenAPI v3 documents, one per group, made from the schema at the first request and then kept as bytes.
 
-kubectl asks for them before it applies, creates or edits: a path whose PATCH has a `fieldValidation` parameter tells it that
-the server validates. `explain` reads the schemas. The index names each document with a hash of its content, because clients
-cache by URL. /openapi/v2 must be an *empty* 200: an empty protobuf message, which old kubectl needs and new ones ignore;
-JSON there breaks `apply` for every version.
+kubectl asks for them before it applies, creates or edits: a path whose PATCH has a `fieldValidation` parameter tells
+it that the server validates. `explain` reads the schemas. The index names each document with a hash of its content,
+because clients cache by URL. /openapi/v2 must be an *empty* 200: an empty protobuf message, which old kubectl needs
+and new ones ignore; JSON there breaks `apply` for every version.
 """
 
 from __future__ import annotations

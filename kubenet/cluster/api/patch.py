@@ -8,8 +8,9 @@
 All return a new document and leave the old one alone; unchanged sections are shared.
 
 Directives of strategic merge, all sent by kubectl: `$setElementOrder/FIELD` (order of the result),
-`$deleteFromPrimitiveList/FIELD`, `$patch: delete` or `replace` or `merge` (in an object or a list element), `$retainKeys`.
-Source: apimachinery strategicpatch/patch.go; which list has which key is data (schema.py, x-kubernetes-patch-*).
+`$deleteFromPrimitiveList/FIELD`, `$patch: delete` or `replace` or `merge` (in an object or a list element),
+`$retainKeys`. Source: apimachinery strategicpatch/patch.go; which list has which key is data (schema.py,
+x-kubernetes-patch-*).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def strategic_merge(node: Node | None, doc: Any, patch: Any) -> Any:
 def _merge_object(node: Node | None, doc: Obj, patch: Obj) -> Obj:
     directive = patch.get("$patch")
     if directive == "replace":
-        return _plain({k: v for k, v in patch.items() if k != "$patch"})
+        replaced: Obj = _plain({k: v for k, v in patch.items() if k != "$patch"})
+        return replaced
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):

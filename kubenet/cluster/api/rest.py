@@ -1,12 +1,13 @@
 """The API: Kubernetes' REST routes as one function.
 
-    Api(store, clock, ...).request(method, path, query, headers, body) -> Response        everything but watches and streams
-    Api.watch(path, query, headers) -> WatchStream                                         pulled by the front
-    Api.apply(obj, ...)                                                                    the same write path, in process
+    Api(store, clock, ...).request(method, path, query, headers, body) -> Response        everything but watches and
+    streams Api.watch(path, query, headers) -> WatchStream                                         pulled by the front
+    Api.apply(obj, ...)                                                                    the same write path, in
+                                                                                           process
 
-Pure in the sense that matters: no sockets, no clock but the store's, no threads. The HTTP front (server/) only moves bytes;
-exec, attach, log and port-forward are its own, since they need the kubelet. Every refusal is an ApiError (status.py) and
-leaves as a `Status` body; findings that do not refuse leave as `Warning` headers.
+Pure in the sense that matters: no sockets, no clock but the store's, no threads. The HTTP front (server/) only moves
+bytes; exec, attach, log and port-forward are its own, since they need the kubelet. Every refusal is an ApiError
+(status.py) and leaves as a `Status` body; findings that do not refuse leave as `Warning` headers.
 
 Reads are here; writes are in write.py; the shape of answers (Table, PartialObjectMetadata, List) in `_render`.
 simplified: `limit` pages over the present, not over a snapshot; `resourceVersion` on a read means "now".
@@ -146,7 +147,7 @@ class Api:
 
         return write.apply_in_process(self, obj, manager, force, dry_run)
 
-    # -- documents ------------------------------------------------------------------------------------------------------
+    # -- documents ----------------------------------------------------------------------------------------------------
 
     def _document(self, req: Request, path: str) -> Response | None:
         """The answer for paths that are not objects; None for the rest."""
@@ -188,7 +189,7 @@ class Api:
             return respond(200, discovery.api_group(parts[1]))
         return respond(200, discovery.api_resource_list(parts[1]))
 
-    # -- objects ----------------------------------------------------------------------------------------------------------
+    # -- objects ------------------------------------------------------------------------------------------------------
 
     def _resource(self, req: Request, route: Route | None) -> Response:
         from kubenet.cluster.api import write
@@ -283,7 +284,7 @@ def scale_of(info: KindInfo, obj: Obj) -> Obj:
             "spec": {"replicas": obj["spec"].get("replicas", 1)}, "status": status}
 
 
-# -- paths ------------------------------------------------------------------------------------------------------------------
+# -- paths ------------------------------------------------------------------------------------------------------------
 
 
 def parse_route(path: str) -> Route:

@@ -1,13 +1,14 @@
 """The schema of every kind, compiled to small nodes on first use.
 
-Source: schema-1.32.json.xz, the published OpenAPI definitions of the kinds we serve with every `x-kubernetes-*` extension
-(NOTICE.txt; tests/tools/make_schema.py), and topology.py for kubenet's own kind. One file therefore drives pruning,
-type checks, required fields, strategic merge keys, server-side apply and the OpenAPI documents.
+Source: schema-1.32.json.xz, the published OpenAPI definitions of the kinds we serve with every `x-kubernetes-*`
+extension (NOTICE.txt; tests/tools/make_schema.py), and topology.py for kubenet's own kind. One file therefore drives
+pruning, type checks, required fields, strategic merge keys, server-side apply and the OpenAPI documents.
 
     node = schema_of("Service")            a Node for the whole object
     clean(node, body, issues)              the body without unknown fields and nulls; issues tell what was wrong
 
-Decompressing and parsing takes 3 ms, compiling a kind well under one: only the structs that a body touches are compiled.
+Decompressing and parsing takes 3 ms, compiling a kind well under one: only the structs that a body touches are
+compiled.
 
 Type errors are worded as Go's decoder words them, because kubectl shows that text:
 `json: cannot unmarshal number into Go struct field ConfigMap.data of type string`.

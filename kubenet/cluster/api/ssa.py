@@ -2,16 +2,18 @@
 
 A field set is a tree in the form the API prints it, fieldsV1:
 
-    f:NAME          a struct field or map key           k:{"port":80,"protocol":"TCP"}   an element of a list-type=map list
-    v:"x"           an element of a set                  "." : {}                         the element itself
+    f:NAME          a struct field or map key           k:{"port":80,"protocol":"TCP"}   an element of a list-type=map
+    list v:"x"           an element of a set                  "." : {}                         the element itself
     {}              a leaf: a scalar, or an atomic list or map as a whole
 
     fields_of(node, obj)            the leaves of an object
-    apply(info, node, live, body, manager, force, ...)    merge an intent: conflicts, ownership, removal of fields given up
-    note_update(node, old, new, manager, ...)             a POST, PUT or other patch moves the fields it changed
+    apply(info, node, live, body, manager, force, ...)    merge an intent: conflicts, ownership, removal of fields
+    given up note_update(node, old, new, manager, ...)             a POST, PUT or other patch moves the fields it
+                                                                   changed
 
-`managedFields` keeps one entry per (manager, operation, subresource). apiVersion, kind and the identity in metadata are never
-owned. A conflict is a leaf of another manager whose live value differs from the one applied; `force` takes it over.
+`managedFields` keeps one entry per (manager, operation, subresource). apiVersion, kind and the identity in metadata
+are never owned. A conflict is a leaf of another manager whose live value differs from the one applied; `force` takes
+it over.
 
 simplified: field sets are not converted between versions (there is one version of everything); writes of controllers
 inside the cluster are not recorded; ownership of an emptied struct is not tracked apart from its leaves.
@@ -42,7 +44,7 @@ def compact(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-# -- field sets ---------------------------------------------------------------------------------------------------
+# -- field sets -------------------------------------------------------------------------------------------------------
 
 
 def fields_of(node: Node, obj: Obj) -> Obj:
@@ -108,7 +110,7 @@ def _without(tree: Obj, gone: dict[Path, None]) -> Obj:
     return tree_of([p for p in leaves(tree) if p not in gone])
 
 
-# -- reading values by path ---------------------------------------------------------------------------------------
+# -- reading values by path -------------------------------------------------------------------------------------------
 
 MISSING = object()
 
@@ -151,7 +153,7 @@ def path_text(path: Path) -> str:
     return out
 
 
-# -- managedFields ------------------------------------------------------------------------------------------------
+# -- managedFields ----------------------------------------------------------------------------------------------------
 
 
 def _entries(obj: Obj | None) -> list[Obj]:
@@ -289,7 +291,7 @@ def conflict_error(conflicts: list[tuple[Obj, Path]]) -> ApiError:
     return ApiError(409, "Conflict", message, {"causes": causes})
 
 
-# -- merging and dropping -----------------------------------------------------------------------------------------
+# -- merging and dropping ---------------------------------------------------------------------------------------------
 
 
 def _merge(node: Node | None, live: Any, body: Any) -> Any:

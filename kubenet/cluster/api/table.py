@@ -2,8 +2,8 @@
 
     table(info, objs, now_s, rv, include) -> the Table object       columns(kind) -> column definitions
 
-Cells are rendered here, ages from virtual time; kubectl only aligns them. Columns with priority 1 appear with `-o wide`.
-STATUS of a pod is not a field: it is computed from container states, as printPod() does.
+Cells are rendered here, ages from virtual time; kubectl only aligns them. Columns with priority 1 appear with `-o
+wide`. STATUS of a pod is not a field: it is computed from container states, as printPod() does.
 Source: Kubernetes pkg/printers/internalversion/printers.go.
 """
 
@@ -135,7 +135,7 @@ def _more(texts: list[str], total: int) -> str:
     return text + (f" + {total - 3} more..." if total > 3 else "")
 
 
-# -- pods ---------------------------------------------------------------------------------------------------------------
+# -- pods -------------------------------------------------------------------------------------------------------------
 
 
 def pod_status(pod: Obj) -> str:
@@ -222,7 +222,7 @@ def _pod(pod: Obj, now_s: int) -> Cells:
     ]
 
 
-# -- services ---------------------------------------------------------------------------------------------------------------
+# -- services ---------------------------------------------------------------------------------------------------------
 
 
 def external_ip(service: Obj) -> str:
@@ -276,7 +276,7 @@ def _ingress(obj: Obj, now_s: int) -> Cells:
             _age(obj, now_s)]
 
 
-# -- workloads ----------------------------------------------------------------------------------------------------------------
+# -- workloads --------------------------------------------------------------------------------------------------------
 
 
 def _deployment(obj: Obj, now_s: int) -> Cells:
@@ -340,7 +340,7 @@ def _job(obj: Obj, now_s: int) -> Cells:
             *_containers(spec.get("template") or {}), selector_text(spec.get("selector"))]
 
 
-# -- the rest -----------------------------------------------------------------------------------------------------------------
+# -- the rest ---------------------------------------------------------------------------------------------------------
 
 
 def _node(obj: Obj, now_s: int) -> Cells:

@@ -3,11 +3,11 @@
     validate(info, obj, old) -> FieldErrors           obj is complete (defaults filled in); old is None on create
 
 Texts follow apimachinery's util/validation and pkg/apis/*/validation, because kubectl prints them and people search for
-them. What a schema alone can say (unknown fields, wrong types) is schema.py's; missing required fields of lesser structs
-arrive here as findings of the schema and are reported as "Required value".
+them. What a schema alone can say (unknown fields, wrong types) is schema.py's; missing required fields of lesser
+structs arrive here as findings of the schema and are reported as "Required value".
 
-simplified: rules about fields that have no effect here (volumes' sources, security contexts, affinity, resources' names)
-are not repeated; such fields are kept as sent.
+simplified: rules about fields that have no effect here (volumes' sources, security contexts, affinity, resources'
+names) are not repeated; such fields are kept as sent.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ CONFIG_KEY_TEXT = (
 ENV_TEXT = (
     "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start "
     f"with a digit (e.g. 'my.env-name',  or 'MY_ENV.NAME',  or 'MyEnvName1', regex used for validation is '{ENV_NAME}')")
+FINALIZER_TEXT = "name is neither a standard finalizer name nor is it fully qualified"
 PORT_TEXT = "must be between 1 and 65535, inclusive"
 NEGATIVE_TEXT = "must be greater than or equal to 0"
 LONG_63, LONG_253 = "must be no more than 63 characters", "must be no more than 253 characters"
@@ -198,7 +199,7 @@ def metadata(info: KindInfo, meta: Obj, errs: FieldErrors) -> None:
                 errs.invalid(f"metadata.ownerReferences[{at}].{field}", ref.get(field, ""), "must not be empty")
     for at, finalizer in enumerate(meta.get("finalizers") or []):
         if "/" not in finalizer and finalizer not in ("orphan", "foregroundDeletion", "kubernetes"):
-            errs.invalid(f"metadata.finalizers[{at}]", finalizer, "name is neither a standard finalizer name nor is it fully qualified")
+            errs.invalid(f"metadata.finalizers[{at}]", finalizer, FINALIZER_TEXT)
 
 
 # -- pods -------------------------------------------------------------------------------------------------------------
@@ -338,7 +339,7 @@ def _toleration(t: Obj, path: str, errs: FieldErrors) -> None:
     one_of(errs, f"{path}.effect", t.get("effect"), ("NoSchedule", "PreferNoSchedule", "NoExecute"))
 
 
-# -- workloads ----------------------------------------------------------------------------------------------------------
+# -- workloads --------------------------------------------------------------------------------------------------------
 
 
 def label_selector(errs: FieldErrors, path: str, selector: Obj) -> None:
@@ -379,7 +380,7 @@ def _selected_template(
         elif template is not None and not any(f.startswith("spec.selector") for _, f, _ in errs.found):
             have = (template.get("metadata") or {}).get("labels")
             if not selectors.matches(selectors.from_label_selector(selector) or [], have):
-                text = GoText("map[string]string(nil)") if not have else have
+                text = have or GoText("map[string]string(nil)")
                 errs.invalid("spec.template.metadata.labels", text, "`selector` does not match template `labels`")
     if template is not None:
         labels(errs, "spec.template.labels", (template.get("metadata") or {}).get("labels"))
@@ -452,7 +453,7 @@ def job(obj: Obj, old: Obj | None, errs: FieldErrors) -> None:
             errs.immutable("spec.completions", spec.get("completions"))
 
 
-# -- services and the network ---------------------------------------------------------------------------------------------
+# -- services and the network -----------------------------------------------------------------------------------------
 
 SERVICE_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 
@@ -587,7 +588,7 @@ def network_policy(obj: Obj, old: Obj | None, errs: FieldErrors) -> None:
                     errs.required(f"spec.{direction}[{i}].{peers}[{j}]", "must specify a peer")
 
 
-# -- configuration --------------------------------------------------------------------------------------------------------
+# -- configuration ----------------------------------------------------------------------------------------------------
 
 
 def config_map(obj: Obj, old: Obj | None, errs: FieldErrors) -> None:

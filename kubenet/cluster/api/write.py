@@ -3,8 +3,9 @@
     body -> clean (schema: unknown fields, types) -> patch or apply -> admission (defaults, allocation) -> validate
          -> managedFields -> store
 
-One pipeline, `_store_update` and `_store_create`, serves POST, PUT and all four patch types; what differs is only how the new
-object is made from the old one. A dry run goes all the way and stops before the store, giving back what it allocated.
+One pipeline, `_store_update` and `_store_create`, serves POST, PUT and all four patch types; what differs is only how
+the new object is made from the old one. A dry run goes all the way and stops before the store, giving back what it
+allocated.
 
 Source of texts and codes: Kubernetes apiserver pkg/endpoints/handlers (create.go, update.go, patch.go, delete.go).
 """
@@ -50,7 +51,7 @@ def handle(api: Api, req: Request, route: Route) -> Response:
     raise method_not_allowed()
 
 
-# -- bodies -------------------------------------------------------------------------------------------------------------------
+# -- bodies -----------------------------------------------------------------------------------------------------------
 
 
 def _body(req: Request) -> Obj:
@@ -130,7 +131,7 @@ def _check_place(route: Route, obj: Obj) -> None:
         raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({route.name})")
 
 
-# -- create and update ----------------------------------------------------------------------------------------------------------
+# -- create and update ------------------------------------------------------------------------------------------------
 
 
 def _store_create(api: Api, req: Request, info: KindInfo, obj: Obj, missing: list[str], mark: bool = True) -> Obj:
@@ -249,7 +250,7 @@ def _put(api: Api, req: Request, route: Route) -> Response:
     return api.render_one(req, route.info, out, 200)
 
 
-# -- patches --------------------------------------------------------------------------------------------------------------------
+# -- patches ----------------------------------------------------------------------------------------------------------
 
 
 def _patch(api: Api, req: Request, route: Route) -> Response:
@@ -378,7 +379,7 @@ def _plain_meta(obj: Obj) -> Obj:
     return {k: v for k, v in obj["metadata"].items() if k not in ("managedFields", "resourceVersion", "generation")}
 
 
-# -- subresources and reviews -------------------------------------------------------------------------------------------------------
+# -- subresources and reviews -----------------------------------------------------------------------------------------
 
 
 def _scale(api: Api, req: Request, route: Route, scale: Obj) -> Response:
@@ -451,7 +452,7 @@ def _review(req: Request, route: Route) -> Response:
     return respond(201, answer)
 
 
-# -- delete -------------------------------------------------------------------------------------------------------------------------
+# -- delete -----------------------------------------------------------------------------------------------------------
 
 
 def _delete_options(req: Request) -> Obj:

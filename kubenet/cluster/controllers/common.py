@@ -1,8 +1,8 @@
 """What several controllers ask of objects: who owns it, is it ready, which pods are mine.
 
-Pure functions over dicts, and the two ways pods come to a workload: made from its template, or claimed because they match its
-selector (controller_ref_manager.go). A pod that stops matching is let go, which is the usual trick to keep a sick pod for
-inspection while its ReplicaSet replaces it.
+Pure functions over dicts, and the two ways pods come to a workload: made from its template, or claimed because they
+match its selector (controller_ref_manager.go). A pod that stops matching is let go, which is the usual trick to keep a
+sick pod for inspection while its ReplicaSet replaces it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """DaemonSet: one pod on every node that will have it. Kubernetes: pkg/controller/daemon.
 
-Each pod is tied to its node by a required node affinity and scheduled by the scheduler, as in Kubernetes; it tolerates the
-taints of sick nodes, so it stays. A rolling update replaces at most maxUnavailable pods at a time.
+Each pod is tied to its node by a required node affinity and scheduled by the scheduler, as in Kubernetes; it tolerates
+the taints of sick nodes, so it stays. A rolling update replaces at most maxUnavailable pods at a time.
 
 simplified: no maxSurge; revisions are named by the template's hash.
 """

@@ -4,8 +4,9 @@
     rolling update: the new one grows within maxSurge, the old ones shrink within maxUnavailable
     recreate: old pods gone first
 
-`rolling_new` and `rolling_old` are the arithmetic, pure. Revisions are numbered on the ReplicaSets, so that `rollout history`
-and `rollout undo` work: undo brings back an old template, which finds its old ReplicaSet and gives it the next number.
+`rolling_new` and `rolling_old` are the arithmetic, pure. Revisions are numbered on the ReplicaSets, so that `rollout
+history` and `rollout undo` work: undo brings back an old template, which finds its old ReplicaSet and gives it the
+next number.
 
 simplified: no rollback annotations of old clients; ReplicaFailure is never set (nothing refuses pods here).
 """
@@ -107,7 +108,7 @@ def proportional(sizes: list[int], wanted_total: int) -> list[int]:
     return out
 
 
-# -- helpers ------------------------------------------------------------------------------------------------------------
+# -- helpers ----------------------------------------------------------------------------------------------------------
 
 
 def same_template(a: Obj, b: Obj) -> bool:
@@ -182,7 +183,7 @@ class DeploymentController(Controller):
         new = self._find_new(dep, sets)
         return self._status(key, new, sets)
 
-    # -- the new ReplicaSet ------------------------------------------------------------------------------------------
+    # -- the new ReplicaSet -------------------------------------------------------------------------------------------
 
     def _find_new(self, dep: Obj, sets: list[Obj]) -> Obj | None:
         return next((s for s in sets if same_template(s["spec"]["template"], dep["spec"]["template"])), None)
@@ -249,7 +250,7 @@ class DeploymentController(Controller):
             self._say(dep, made, 0, size)
         return made
 
-    # -- scaling ---------------------------------------------------------------------------------------------------------
+    # -- scaling ------------------------------------------------------------------------------------------------------
 
     def _is_scaling(self, dep: Obj, sets: list[Obj]) -> bool:
         """True if spec.replicas changed since the ReplicaSets were last sized. Kubernetes: isScalingEvent()."""
@@ -294,7 +295,7 @@ class DeploymentController(Controller):
         self.recorder.event(dep, "Normal", "ScalingReplicaSet",
                             f"Scaled {word} replica set {rs['metadata']['name']} from {before} to {size}")
 
-    # -- rolling -----------------------------------------------------------------------------------------------------------
+    # -- rolling ------------------------------------------------------------------------------------------------------
 
     def _roll(self, dep: Obj, new: Obj, olds: list[Obj]) -> None:
         replicas = dep["spec"].get("replicas", 1)
@@ -327,7 +328,7 @@ class DeploymentController(Controller):
             if "deletionTimestamp" not in rs["metadata"]:
                 self.store.delete("ReplicaSet", key_of(rs))
 
-    # -- status ------------------------------------------------------------------------------------------------------------
+    # -- status -------------------------------------------------------------------------------------------------------
 
     def _status(self, key: Key, new: Obj | None, sets: list[Obj]) -> int | None:
         dep = self.store.get("Deployment", key)

@@ -1,7 +1,8 @@
-"""Endpoints, the old form: one object per Service, with ready and not-ready addresses. Kubernetes: pkg/controller/endpoint.
+"""Endpoints, the old form: one object per Service, with ready and not-ready addresses. Kubernetes:
+pkg/controller/endpoint.
 
-Nothing inside the cluster reads them any more (kube-proxy and DNS read EndpointSlices), but people and tools do. The other
-way round, Endpoints that a person wrote for a Service without selector are copied into slices: mirroring.py.
+Nothing inside the cluster reads them any more (kube-proxy and DNS read EndpointSlices), but people and tools do. The
+other way round, Endpoints that a person wrote for a Service without selector are copied into slices: mirroring.py.
 
 simplified: no truncation at 1000 addresses.
 """

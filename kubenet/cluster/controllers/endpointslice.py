@@ -1,8 +1,8 @@
 """EndpointSlices: which pods stand behind a Service. Kubernetes: pkg/controller/endpointslice, staging endpointslice.
 
 `desired_endpoints(service, pods, nodes)` is pure: the endpoints that should exist, grouped by the ports they resolve to
-(a named targetPort may be another number in another pod). The reconciler then changes existing slices as little as possible:
-an endpoint stays in its slice, holes are filled, a slice holds at most 100.
+(a named targetPort may be another number in another pod). The reconciler then changes existing slices as little as
+possible: an endpoint stays in its slice, holes are filled, a slice holds at most 100.
 
     ready        the pod is ready and not being deleted, or publishNotReadyAddresses
     serving      the pod is ready, being deleted or not

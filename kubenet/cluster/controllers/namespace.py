@@ -1,7 +1,8 @@
-"""Namespaces: a default service account in each, and an orderly end. Kubernetes: pkg/controller/{namespace,serviceaccount}.
+"""Namespaces: a default service account in each, and an orderly end. Kubernetes:
+pkg/controller/{namespace,serviceaccount}.
 
-A deleted namespace stays Terminating until everything in it is gone: the content is deleted (pods gracefully), and when none
-is left the finalizer `kubernetes` is taken away, which removes the namespace.
+A deleted namespace stays Terminating until everything in it is gone: the content is deleted (pods gracefully), and
+when none is left the finalizer `kubernetes` is taken away, which removes the namespace.
 """
 
 from __future__ import annotations

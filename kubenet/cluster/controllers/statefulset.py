@@ -1,8 +1,8 @@
 """StatefulSet: pods with names, NAME-0 upwards, one after the other. Kubernetes: pkg/controller/statefulset.
 
-OrderedReady: a pod is made when its predecessors are ready, and taken away from the top. Parallel: all at once. A rolling
-update replaces pods from the highest number down to `partition`, each only after the one above it is ready again.
-Each pod has hostname NAME-i and subdomain = serviceName, which gives it a DNS name under its headless Service.
+OrderedReady: a pod is made when its predecessors are ready, and taken away from the top. Parallel: all at once. A
+rolling update replaces pods from the highest number down to `partition`, each only after the one above it is ready
+again. Each pod has hostname NAME-i and subdomain = serviceName, which gives it a DNS name under its headless Service.
 
 simplified: no volumes, hence no claims; revisions are named by the template's hash, without ControllerRevision objects.
 """
