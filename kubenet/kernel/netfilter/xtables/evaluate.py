@@ -1,0 +1,115 @@
+"""The plain interpreter of rules: one after the other, as the kernel's loop does it. It explains, and it is the oracle.
+
+Packets with a trace go through here and leave a station for each rule that matched: table, chain, the rule's number as
+`iptables -L --line-numbers` counts, the verdict, how many rules were tried before it in that chain, and what dice were
+rolled. Packets caught by `-j TRACE` leave lines in the kernel log. Everything else (counters, state, random draws) is the
+same as in the compiled chains, which a property test checks; that is why watching a packet changes nothing.
+
+Sources: Linux ipt_do_table(), trace_packet() (ip_tables.c).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kubenet.kernel.netfilter.core import DROP, HOOK_NAMES
+from kubenet.kernel.netfilter.xtables.spec import CONTINUE, RETURN, STANDARD, VERDICT_TEXT, ChainSpec, Ctx, HotDrop, RuleSpec
+from kubenet.kernel.skbuff import SkBuff, station
+
+if TYPE_CHECKING:
+    from kubenet.kernel.netfilter.xtables.table import Table
+
+
+def packet_matches(skb: SkBuff, ctx: Ctx, rule: RuleSpec, chain: str, index: int) -> bool:
+    """Header and matches of the rule all hold. Raises HotDrop."""
+    from kubenet.kernel.netfilter.xtables.compile import header_tests
+
+    for test in header_tests(rule.head):
+        if not test(skb, ctx):
+            return False
+    for i, match in enumerate(rule.matches):
+        found = match.compile((chain, index, i))
+        if found is not None and not found(skb, ctx):
+            return False
+    return True
+
+
+def record(skb: SkBuff, ctx: Ctx, chain: str, rule: int, verdict: str, tried: int, text: str) -> None:
+    """A station for an armed packet, a log line for a traced one. `rule` counts from 1; -1: the policy."""
+    table = ctx.table
+    if skb.nf_trace:
+        from kubenet.kernel.netfilter.xtables.targets.log import packet_text
+
+        if rule == -1:
+            kind, number = "policy", len(table.chains[chain].rules) + 1
+        elif verdict == "RETURN":
+            kind, number = "return", rule
+        else:
+            kind, number = "rule", rule
+        ctx.net.host.printk(f"TRACE: {table.name}:{chain}:{kind}:{number} {packet_text(skb, 15)}")
+    if skb.tr is not None:
+        s = station(skb, "ipt_do_table", text)
+        s.hook, s.table, s.chain, s.rule, s.verdict = ctx.hook, table.name, chain, rule, verdict
+        s.prio = table_priority(table.name, ctx.hook)
+        s.data = {"tried": tried}
+        if ctx.dice is not None:
+            s.data["dice"] = ctx.dice
+
+
+def table_priority(table: str, hook: int) -> int:
+    """At which priority of the hook the table is asked."""
+    from kubenet.kernel.netfilter.xtables.table import TABLES
+
+    return TABLES[table][hook]
+
+
+def run_chain(skb: SkBuff, ctx: Ctx, chain: ChainSpec) -> int:
+    """The chain's verdict, or RETURN when the caller goes on."""
+    name, rules = chain.name, chain.rules
+    counters = ctx.counters.get(name)
+    if counters is None:
+        counters = ctx.counters[name] = [0] * (2 * len(rules))
+    for i, rule in enumerate(rules):
+        ctx.dice = None
+        if not packet_matches(skb, ctx, rule, name, i):
+            continue
+        counters[2 * i] += 1
+        counters[2 * i + 1] += skb.len
+        if rule.target is not None:
+            # recorded before the target acts: REJECT and NAT leave stations of their own, which come after
+            record(skb, ctx, name, i + 1, rule.target.NAME, i + 1, rule.comment or rule.target.NAME)
+            verdict = rule.target.compile((name, i, len(rule.matches)))(skb, ctx)
+            if verdict != CONTINUE:
+                return verdict
+        elif rule.verdict is not None:
+            record(skb, ctx, name, i + 1, VERDICT_TEXT[rule.verdict], i + 1, rule.comment or rule.jump)
+            return rule.verdict
+        elif rule.jump:
+            word = "goto" if rule.goto else "jump"
+            record(skb, ctx, name, i + 1, f"{word} {rule.jump}", i + 1, rule.comment or f"{word} {rule.jump}")
+            verdict = run_chain(skb, ctx, ctx.chains[rule.jump])
+            if rule.goto or verdict != RETURN:
+                return verdict
+        else:
+            record(skb, ctx, name, i + 1, "CONTINUE", i + 1, rule.comment or "no target")
+    return RETURN
+
+
+def evaluate(table: Table, skb: SkBuff, hook: int) -> int:
+    """The table's verdict, with stations and trace lines on the way."""
+    ctx = table.ctx[hook]
+    name = HOOK_NAMES[hook]
+    chain = ctx.chains[name]
+    try:
+        verdict = run_chain(skb, ctx, chain)
+    except HotDrop as reason:
+        record(skb, ctx, name, 0, "DROP", len(chain.rules), f"hotdrop: {reason}")
+        return DROP
+    if verdict != RETURN:
+        return verdict
+    counts = table.policy_counters[name]
+    counts[0] += 1
+    counts[1] += skb.len
+    policy = table.policies[name]
+    record(skb, ctx, name, -1, policy, len(chain.rules), f"policy {policy}")
+    return STANDARD[policy]

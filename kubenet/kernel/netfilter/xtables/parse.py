@@ -1,0 +1,600 @@
+"""Reading iptables' arguments: from a command line or a restore line to a Command with finished rules.
+
+It goes through the words as getopt_long(3) does: bundled short options (-nvL), --long=value, unambiguous beginnings of long
+names, `!` as a word of its own before what it inverts. `-m` and `-j` load an extension, whose options are known from then on;
+an unknown option after `-p tcp` loads the match of that protocol. The first mistake from the left is reported in the tool's
+words.
+
+Sources: iptables 1.8.9 do_parse(), command_default(), generic_opt_check() (xshared.c), xtables_ipparse_multiple()
+(xtables.c), add_param_to_argv() (xshared.c: how restore lines are split).
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from kubenet.kernel.netfilter.xtables import matches as _matches
+from kubenet.kernel.netfilter.xtables import targets as _targets
+from kubenet.kernel.netfilter.xtables.errors import PARAMETER_PROBLEM, XtablesError
+from kubenet.kernel.netfilter.xtables.names import PROTOCOL_NAMES, PROTOCOLS
+from kubenet.kernel.netfilter.xtables.options import Got, Opt, number
+from kubenet.kernel.netfilter.xtables.spec import MATCHES, STANDARD, TARGETS, Extension, Header, Match, RuleSpec, Target
+from kubenet.wire.addr import ip4
+
+assert _matches and _targets  # imported to register the extensions
+
+E = TypeVar("E", bound=Extension)
+
+CHAIN_MAX = 29  # XT_EXTENSION_MAXNAMELEN
+
+# long name -> (letter, 0: no argument, 1: one, 2: perhaps one, attached with =)
+LONG: dict[str, tuple[str, int]] = {
+    "append": ("A", 1), "delete": ("D", 1), "check": ("C", 1), "insert": ("I", 1), "replace": ("R", 1), "list": ("L", 2),
+    "list-rules": ("S", 2), "flush": ("F", 2), "zero": ("Z", 2), "new-chain": ("N", 1), "delete-chain": ("X", 2),
+    "rename-chain": ("E", 1), "policy": ("P", 1), "source": ("s", 1), "destination": ("d", 1), "src": ("s", 1),
+    "dst": ("d", 1), "protocol": ("p", 1), "in-interface": ("i", 1), "jump": ("j", 1), "table": ("t", 1), "match": ("m", 1),
+    "numeric": ("n", 0), "out-interface": ("o", 1), "verbose": ("v", 0), "wait": ("w", 2), "wait-interval": ("W", 2),
+    "exact": ("x", 0), "fragments": ("f", 0), "version": ("V", 0), "help": ("h", 2), "line-numbers": ("0", 0),
+    "modprobe": ("M", 1), "set-counters": ("c", 1), "goto": ("g", 1), "ipv4": ("4", 0), "ipv6": ("6", 0),
+}
+SHORT: dict[str, int] = {**{letter: kind for letter, kind in LONG.values() if letter != "0"}, "b": 0}
+COMMANDS = "ADCIRLSFZNXEP"
+
+# command -> options it does not take, of "nsdpjvxio0cf". iptables: commands_v_options
+ILLEGAL: dict[str, str] = {
+    "I": "nx0", "D": "nx0c", "D#": "nsdpjxio0cf", "R": "nx0", "A": "nx0", "L": "sdpjiocf", "F": "nsdpjxio0cf", "Z": "nsdpjxio0cf",
+    "N": "nsdpjxio0cf", "X": "nsdpjxio0cf", "P": "nsdpjxio0f", "E": "nsdpjxio0cf", "S": "nsdpjxio0cf", "C": "nx0c",
+}
+
+_EXTENSIONS: dict[type[Extension], dict[str, tuple[type[Extension], Opt]]] = {}
+
+
+def option_table(cls: type[Extension]) -> dict[str, tuple[type[Extension], Opt]]:
+    """The options of an extension with the extension beside them."""
+    found = _EXTENSIONS.get(cls)
+    if found is None:
+        found = _EXTENSIONS[cls] = {name: (cls, opt) for name, opt in cls.OPTS.items()}
+    return found
+
+
+class Command:
+    """What a command line asks for. `rules`: one per combination of its addresses."""
+
+    __slots__ = ("letter", "chain", "number", "name", "table", "rules", "counters", "verbose", "numeric", "exact",
+                 "line_numbers", "zero", "out", "warning", "skip", "jump", "goto")
+
+    def __init__(self) -> None:
+        self.letter = ""
+        self.chain = ""
+        self.number = 0
+        self.name = ""  # new name, or policy
+        self.table = "filter"
+        self.rules: list[RuleSpec] = []
+        self.counters: tuple[int, int] | None = None
+        self.verbose = 0
+        self.numeric = False
+        self.exact = False
+        self.line_numbers = False
+        self.zero = False
+        self.out = ""  # nothing else to do but print this (-V, -h)
+        self.warning = ""
+        self.skip = False  # a -6 line in IPv4 input
+        self.jump = ""
+        self.goto = False
+
+
+def split_line(line: str) -> list[str]:
+    """The words of a restore line: blanks separate, double quotes join, a closing quote ends a word. iptables: add_param_to_argv()."""
+    if '"' not in line:
+        return line.split()
+    words: list[str] = []
+    word = ""
+    quoted = escaped = False
+    for char in line + "\n":
+        if quoted:
+            if escaped:
+                word += char
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            elif char == '"':
+                words.append(word)
+                word, quoted = "", False
+            else:
+                word += char
+        elif char == '"':
+            quoted = True
+        elif char in " \t\n":
+            if word:
+                words.append(word)
+                word = ""
+        else:
+            word += char
+    if word:
+        words.append(word)
+    return words
+
+
+def is_argument(words: list[str], at: int) -> bool:
+    """The next word is there and is no option. iptables: xs_has_arg()."""
+    return at < len(words) and not words[at].startswith(("-", "!"))
+
+
+def parse_mask(text: str) -> int:
+    """/24 or /255.255.255.0 as a mask."""
+    if "." in text:
+        try:
+            return ip4(text)
+        except ValueError:
+            raise XtablesError(f"invalid mask `{text}' specified")
+    bits = number(text)
+    if bits is None or bits > 32:
+        raise XtablesError(f"invalid mask `{text}' specified")
+    return (0xFFFFFFFF << (32 - bits)) & 0xFFFFFFFF
+
+
+def parse_network(text: str) -> tuple[int, int]:
+    """address[/mask] as (network, mask); missing octets are 0. iptables: xtables_ipparse_multiple()."""
+    host, slash, rest = text.partition("/")
+    mask = parse_mask(rest) if slash else 0xFFFFFFFF
+    octets = host.split(".")
+    if len(octets) < 4 and mask != 0 and all(o.isdigit() for o in octets):
+        host = ".".join(octets + ["0"] * (4 - len(octets)))
+    if mask == 0:
+        return 0, 0
+    try:
+        return ip4(host) & mask, mask
+    except ValueError:
+        raise XtablesError(f"host/network `{host}' not found")
+
+
+def parse_addresses(text: str, inverted: bool) -> list[tuple[int, int]]:
+    """The comma-separated networks of -s or -d."""
+    if "," not in text:
+        return [parse_network(text)]
+    if inverted:
+        raise XtablesError("! not allowed with multiple source or destination IP addresses")
+    return [parse_network(part.strip()) for part in text.split(",")]
+
+
+def parse_protocol(text: str) -> int:
+    """A protocol's name or number."""
+    value = number(text)
+    if value is None:
+        value = 0 if text == "all" else PROTOCOLS.get(text, -1)
+    if not 0 <= value <= 255:
+        raise XtablesError(f'unknown protocol "{text}" specified')
+    return value
+
+
+def parse_interface(text: str) -> str:
+    """A device's name or its beginning."""
+    if not text:
+        raise XtablesError("Empty interface is likely to be undesired")
+    if len(text) + 1 > 16:
+        raise XtablesError(f"interface name `{text}' must be shorter than IFNAMSIZ (15)")
+    return text
+
+
+def parse_rule_number(text: str) -> int:
+    """A rule's number, from 1."""
+    value = number(text)
+    if not value:
+        raise XtablesError(f"Invalid rule number `{text}'")
+    return value
+
+
+def parse_target(text: str) -> str:
+    """The name after -j."""
+    if not text:
+        raise XtablesError("Invalid target name (too short)")
+    if len(text) >= CHAIN_MAX:
+        raise XtablesError(f"Invalid target name `{text}' ({CHAIN_MAX - 1} chars max)")
+    return text
+
+
+class Parser:
+    """One command line being read."""
+
+    __slots__ = ("words", "at", "command", "head", "given", "invert", "protocol", "proto_used", "names", "loaded", "target",
+                 "sources", "dests", "restore")
+
+    def __init__(self, words: list[str], table: str, restore: bool) -> None:
+        self.words = words
+        self.at = 0
+        self.command = Command()
+        self.command.table = table
+        self.head = Header()
+        self.given: dict[str, None] = {}  # letters of the options seen
+        self.invert = False
+        self.protocol = ""
+        self.proto_used = False
+        self.names: dict[str, tuple[type[Extension], Opt]] = {}
+        self.loaded: list[tuple[type[Match], Got]] = []
+        self.target: tuple[type[Target], Got] | None = None
+        self.sources: list[tuple[int, int]] = [(0, 0)]
+        self.dests: list[tuple[int, int]] = [(0, 0)]
+        self.restore = restore
+
+    def run(self) -> Command:
+        """Reads all words. Raises XtablesError."""
+        words = self.words
+        while self.at < len(words):
+            word = words[self.at]
+            self.at += 1
+            if len(word) > 1 and word[0] == "-":
+                if word[1] != "-":
+                    self.short(word)
+                elif len(word) > 2:
+                    self.long(word[2:])
+                if self.command.out or self.command.skip:
+                    return self.command
+            elif word == "!":
+                if self.invert:
+                    raise XtablesError("multiple consecutive ! not allowed")
+                self.invert = True
+            else:
+                raise XtablesError(f"Bad argument `{word}'", plain=True)
+        return self.finish()
+
+    def short(self, word: str) -> None:
+        """-A, -nvL, -ptcp."""
+        i = 1
+        while i < len(word):
+            letter = word[i]
+            kind = SHORT.get(letter)
+            if kind is None:
+                raise XtablesError(f'unknown option "-{letter}"')
+            i += 1
+            value = None
+            if kind and i < len(word):
+                value, i = word[i:], len(word)
+            elif kind == 1:
+                value = self.argument(f"-{letter}")
+            self.option(letter, value)
+
+    def argument(self, option: str) -> str:
+        """The next word, whatever it is."""
+        if self.at >= len(self.words):
+            raise XtablesError(f'option "{option}" requires an argument')
+        self.at += 1
+        return self.words[self.at - 1]
+
+    def long(self, text: str) -> None:
+        """--name, --name=value, or a beginning of a name."""
+        name, equals, value = text.partition("=")
+        found = LONG.get(name)
+        if found is None:
+            own = self.names.get(name)
+            if own is None:
+                own = self.guess(name)
+                if isinstance(own[0], str):
+                    found = own  # type: ignore[assignment]
+            if found is None:
+                return self.extension_option(own, name, value if equals else None)  # type: ignore[arg-type]
+        letter, kind = found
+        self.option(letter, value if equals else self.argument(f"--{name}") if kind == 1 else None)
+
+    def guess(self, name: str) -> tuple[object, object]:
+        """The one option that begins with `name`; else the protocol's match is loaded and asked."""
+        hits = [entry for long, entry in (*LONG.items(), *self.names.items()) if long.startswith(name)]
+        if len(hits) == 1:
+            return hits[0]
+        if self.protocol and not self.proto_used:
+            self.proto_used = True
+            proto_match = PROTOCOL_NAMES.get(self.head.proto, "")
+            if proto_match in MATCHES and proto_match in ("tcp", "udp", "icmp", "sctp"):
+                self.load_match(proto_match)
+                return self.names.get(name) or self.guess(name)
+        raise XtablesError(f'unknown option "--{name}"')
+
+    def extension_option(self, entry: tuple[type[Extension], Opt], name: str, value: str | None) -> None:
+        """An option of a loaded match or target."""
+        cls, opt = entry
+        if opt.read is not None and value is None:
+            value = self.argument(f"--{name}")
+        if opt.args == 2:
+            if self.at >= len(self.words) or self.words[self.at].startswith(("-", "!")):
+                raise XtablesError(f"--{opt.name} requires two args.")
+            value = f"{value} {self.words[self.at]}"
+            self.at += 1
+        got = self.instance(cls)
+        before = getattr(cls, "before", None)
+        if before is not None:
+            before(self.head)
+        got.put(opt, value or "", self.invert)
+        self.invert = False
+
+    def instance(self, cls: type[Extension]) -> Got:
+        """The loaded extension an option belongs to: of several equal matches the last."""
+        if self.target is not None and self.target[0] is cls:
+            return self.target[1]
+        for match, got in reversed(self.loaded):
+            if match is cls:
+                return got
+        raise AssertionError("an option of an extension that is not loaded")
+
+    def load_match(self, name: str) -> None:
+        """-m name"""
+        cls = MATCHES.get(name)
+        if cls is None:
+            raise XtablesError(f"Couldn't load match `{name}':No such file or directory\n")
+        self.loaded.append((cls, Got(name, cls.OPTS)))
+        if cls.OPTS:
+            self.names.update(option_table(cls))
+
+    def set_option(self, letter: str, invertible: bool = False) -> None:
+        """The option is given, for the first time. iptables: set_option()."""
+        if letter in self.given:
+            raise XtablesError(f"multiple -{letter} flags not allowed")
+        self.given[letter] = None
+        if self.invert and not invertible:
+            raise XtablesError(f"cannot have ! before -{letter}")
+
+    def option(self, letter: str, value: str | None) -> None:
+        """One of iptables' own options."""
+        handler = _HANDLERS.get(letter)
+        if handler is not None:
+            handler(self, value or "")
+        elif letter in COMMANDS:
+            self.add_command(letter, value)
+        self.invert = False
+
+    # --- handlers, by letter
+
+    def _source(self, value: str) -> None:
+        self.set_option("s", True)
+        self.head.src_inv = self.invert
+        self.sources = parse_addresses(value, self.invert)
+
+    def _destination(self, value: str) -> None:
+        self.set_option("d", True)
+        self.head.dst_inv = self.invert
+        self.dests = parse_addresses(value, self.invert)
+
+    def _protocol(self, value: str) -> None:
+        self.set_option("p", True)
+        self.protocol = value.lower()
+        self.head.proto = parse_protocol(self.protocol)
+        self.head.proto_inv = self.invert
+        if self.invert and not self.head.proto:
+            raise XtablesError("rule would never match protocol")
+
+    def _in(self, value: str) -> None:
+        self.set_option("i", True)
+        self.head.iface, self.head.in_inv = parse_interface(value), self.invert
+
+    def _out(self, value: str) -> None:
+        self.set_option("o", True)
+        self.head.outface, self.head.out_inv = parse_interface(value), self.invert
+
+    def _fragment(self, value: str) -> None:
+        self.set_option("f", True)
+        self.head.frag = -1 if self.invert else 1
+
+    def _jump(self, value: str) -> None:
+        self.set_option("j")
+        name = parse_target(value)
+        self.command.jump = name
+        cls = TARGETS.get(name)
+        if cls is not None:
+            self.target = (cls, Got(name, cls.OPTS))
+            if cls.OPTS:
+                self.names.update(option_table(cls))
+
+    def _goto(self, value: str) -> None:
+        self.set_option("j")
+        self.command.jump, self.command.goto = parse_target(value), True
+
+    def _match(self, value: str) -> None:
+        if self.invert:
+            raise XtablesError("unexpected ! flag before --match")
+        self.load_match(value)
+
+    def _table(self, value: str) -> None:
+        if self.invert:
+            raise XtablesError("unexpected ! flag before --table")
+        if self.restore:
+            raise XtablesError("The -t option cannot be used in iptables-restore.\n")
+        self.command.table = value
+
+    def _numeric(self, value: str) -> None:
+        self.set_option("n")
+        self.command.numeric = True
+
+    def _exact(self, value: str) -> None:
+        self.set_option("x")
+        self.command.exact = True
+
+    def _verbose(self, value: str) -> None:
+        if not self.command.verbose:
+            self.set_option("v")
+        self.command.verbose += 1
+
+    def _line_numbers(self, value: str) -> None:
+        self.set_option("0")
+        self.command.line_numbers = True
+
+    def _counters(self, value: str) -> None:
+        self.set_option("c")
+        packets, comma, octets = value.partition(",")
+        if not comma:
+            if not is_argument(self.words, self.at):
+                raise XtablesError("-c requires packet and byte counter")
+            octets = self.words[self.at]
+            self.at += 1
+        if not packets.isdigit():
+            raise XtablesError("-c packet counter not numeric")
+        if not octets.isdigit():
+            raise XtablesError("-c byte counter not numeric")
+        self.command.counters = (int(packets), int(octets))
+
+    def _wait(self, value: str) -> None:
+        if self.restore:
+            raise XtablesError("You cannot use `-w' from iptables-restore")
+        text = value or (self.words[self.at] if is_argument(self.words, self.at) else "")
+        if not value and text:
+            self.at += 1
+        self.given["w"] = None
+        if text and number(text) is None:
+            raise XtablesError("wait seconds not numeric")
+
+    def _wait_interval(self, value: str) -> None:
+        if not value and is_argument(self.words, self.at):
+            self.at += 1
+        self.command.warning += "Ignoring deprecated --wait-interval option.\n"
+        self.given["W"] = None
+
+    def _nothing(self, value: str) -> None:
+        pass
+
+    def _ipv6(self, value: str) -> None:
+        if not self.restore:
+            raise XtablesError("", plain=True, status=PARAMETER_PROBLEM)
+        self.command.skip = True
+
+    def _version(self, value: str) -> None:
+        if self.invert:
+            raise XtablesError("cannot have ! before -V")
+        self.command.out = "iptables v1.8.9 (legacy)\n"
+
+    def _help(self, value: str) -> None:
+        self.command.out = USAGE
+
+    # --- commands
+
+    def add_command(self, letter: str, value: str | None) -> None:
+        """-A, -D ...: what to do, and with which chain. iptables: add_command()."""
+        command = self.command
+        if self.invert:
+            raise XtablesError(f"unexpected '!' flag before --{letter}")
+        if letter == "Z" and command.letter in ("", "L", "S"):
+            command.zero = True
+            if command.letter:
+                return self.optional_chain(value)
+        elif command.zero and letter in "LS" and command.letter == "Z":
+            pass
+        elif command.letter:
+            raise XtablesError(f"Cannot use -{letter} with -{command.letter}")
+        command.letter = letter
+        if letter in "LSFZX":
+            return self.optional_chain(value)
+        command.chain = value or ""
+        if letter in "DI" and is_argument(self.words, self.at):
+            command.number = parse_rule_number(self.words[self.at])
+            self.at += 1
+        elif letter == "R":
+            if not is_argument(self.words, self.at):
+                raise XtablesError("-R requires a rule number")
+            command.number = parse_rule_number(self.words[self.at])
+            self.at += 1
+        elif letter in "EP":
+            if not is_argument(self.words, self.at):
+                need = "a chain and a policy" if letter == "P" else "old-chain-name and new-chain-name"
+                raise XtablesError(f"-{letter} requires {need}")
+            command.name = self.words[self.at]
+            self.at += 1
+        elif letter == "N":
+            check_new_name(command.chain)
+
+    def optional_chain(self, value: str | None) -> None:
+        """The chain (and for -L, -S, -Z a rule number) that may follow."""
+        command = self.command
+        if value is not None:
+            command.chain = value
+        elif is_argument(self.words, self.at):
+            command.chain = self.words[self.at]
+            self.at += 1
+        else:
+            return
+        if command.letter in "LSZ" and is_argument(self.words, self.at):
+            command.number = parse_rule_number(self.words[self.at])
+            self.at += 1
+
+    # --- the end
+
+    def finish(self) -> Command:
+        """All words are read: complete the extensions, check what was given together, make the rules."""
+        command, head = self.command, self.head
+        matches = tuple(complete(cls, got, head) for cls, got in self.loaded)
+        target = complete(self.target[0], self.target[1], head) if self.target is not None else None
+        if "W" in self.given and "w" not in self.given:
+            raise XtablesError("--wait-interval only makes sense with --wait\n")
+        if not command.letter:
+            raise XtablesError("no command specified")
+        if self.invert:
+            raise XtablesError("nothing appropriate following !")
+        if command.letter == "R" and (len(self.sources) != 1 or len(self.dests) != 1):
+            raise XtablesError("Replacement rule does not specify a unique address")
+        self.check_options()
+        if command.letter in "ADCIR" and not (command.letter == "D" and command.number):
+            for match in matches:
+                command.warning += getattr(match, "warning", str)()
+            self.make_rules(matches, target)
+        return command
+
+    def check_options(self) -> None:
+        """The command takes these options, and the chain exists at such a hook. iptables: generic_opt_check()."""
+        command = self.command
+        illegal = ILLEGAL["D#" if command.letter == "D" and command.number else command.letter]
+        for letter in "nsdpjvxio0cf":
+            if letter in self.given and letter in illegal:
+                raise XtablesError(f"Illegal option `-{letter}' with this command")
+        if len(command.chain) >= CHAIN_MAX:
+            raise XtablesError(f"chain name `{command.chain}' too long (must be under {CHAIN_MAX} chars)")
+        if command.letter in "ADCIR":
+            if command.chain in ("PREROUTING", "INPUT") and "o" in self.given:
+                raise XtablesError(f"Can't use -o with {command.chain}\n")
+            if command.chain in ("POSTROUTING", "OUTPUT") and "i" in self.given:
+                raise XtablesError(f"Can't use -i with {command.chain}\n")
+        if command.table == "nat" and (command.jump == "DROP" or (command.letter == "P" and command.name == "DROP")):
+            raise XtablesError('\nThe "nat" table is not intended for filtering, the use of DROP is therefore inhibited.\n\n')
+
+    def make_rules(self, matches: tuple[Match, ...], target: Target | None) -> None:
+        """One rule per pair of source and destination."""
+        command, head = self.command, self.head
+        jump = command.jump
+        for src, smask in self.sources:
+            for dst, dmask in self.dests:
+                one = head if len(self.sources) == len(self.dests) == 1 else head.copy()
+                one.src, one.smask, one.dst, one.dmask = src, smask, dst, dmask
+                command.rules.append(RuleSpec(one, matches, target, jump, command.goto))
+
+
+def complete(cls: type[E], got: Got, head: Header) -> E:
+    """The extension made of its options, which fit together."""
+    made: E = cls.parse(got, head)
+    got.done()
+    return made
+
+
+def check_new_name(name: str) -> None:
+    """A chain may have this name. iptables: parse_chain()."""
+    if name.startswith(("-", "!")):
+        raise XtablesError(f"chain name not allowed to start with `{name[0]}'")
+    if name in TARGETS or name in STANDARD:
+        raise XtablesError("chain name may not clash with target name")
+
+
+_HANDLERS = {
+    "s": Parser._source, "d": Parser._destination, "p": Parser._protocol, "i": Parser._in, "o": Parser._out,
+    "f": Parser._fragment, "j": Parser._jump, "g": Parser._goto, "m": Parser._match, "t": Parser._table,
+    "n": Parser._numeric, "x": Parser._exact, "v": Parser._verbose, "0": Parser._line_numbers, "c": Parser._counters,
+    "w": Parser._wait, "W": Parser._wait_interval, "b": Parser._nothing, "M": Parser._nothing, "4": Parser._nothing,
+    "6": Parser._ipv6, "V": Parser._version, "h": Parser._help,
+}
+
+USAGE = """iptables v1.8.9 (legacy)
+
+Usage: iptables -A|-C|-D chain rule        append, check, delete a rule
+       iptables -I chain [number] rule     insert;  -R chain number rule: replace;  -D chain number: delete
+       iptables -L|-S [chain [number]]     list;    -F|-Z [chain]: flush, zero counters
+       iptables -N|-X chain                new, delete chain;  -E old new: rename;  -P chain target: policy
+Rule:  [!] -s -d address[/mask]  [!] -i -o device[+]  [!] -p protocol  [!] -f  -m match ...  -j target | -g chain
+Also:  -t table  -n numeric  -v verbose  -x exact  --line-numbers  -c packets bytes  -w [seconds]
+"""
+
+
+def parse_command(words: list[str], table: str = "filter", restore: bool = False) -> Command:
+    """The command these words (without the program's name) ask for. Raises XtablesError."""
+    return Parser(words, table, restore).run()
