@@ -237,12 +237,14 @@ def apply(
     if before is not None:
         owned_by_others = {p: None for e in others for p in leaves(e["fieldsV1"])}
         shared = {p[:n]: None for p in owned_by_others for n in range(len(p))}       # containers others have a leaf in
+        within = {p[:n]: None for p in wanted for n in range(len(p))}                # a leaf that became a container
         given_up = [
             p for p in leaves(before["fieldsV1"])
-            if p not in wanted and p not in owned_by_others and not (p[-1] == "." and p[:-1] in shared)
+            if p not in wanted and p not in owned_by_others and p not in within and not (p[-1] == "." and p[:-1] in shared)
         ]
         for path in sorted(given_up, key=len, reverse=True):
             merged = _drop(node, merged, path)
+        merged = _merge(node, merged, {**base, "metadata": body.get("metadata") or {}})      # an empty map that is wanted stays
     same = before is not None and set(leaves(before["fieldsV1"])) == set(wanted)
     entry = before if same and before is not None else _entry(manager, "Apply", api_version, time, want, subresource)
     order = [*others]
