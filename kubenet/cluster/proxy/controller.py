@@ -76,6 +76,9 @@ class EventSource(Protocol):
     def poll(self) -> Sequence[WatchEvent]:
         """The events since the last call."""
 
+    def pending(self) -> bool:
+        """Whether `poll()` would return something."""
+
     def close(self) -> None:
         """No more of them."""
 
@@ -175,6 +178,13 @@ class KubeProxy:
             self._read(kind)
         if self._queued_since != NEVER:
             self.request_sync()
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether rules will still be written because of something that has happened already."""
+        if not self.is_running or self.is_paused:
+            return False
+        return self._due != NEVER or self.syncs == 0 or any(watch.pending() for watch in self._watches.values())
 
     def is_healthy(self) -> bool:
         """Whether no update has waited for two sync periods (/healthz, without what it says of the node)."""

@@ -116,6 +116,23 @@ def test_a_second_passes_between_syncs_and_takes_everything_along(world):
     assert node.times == [0, 1 * SEC, 3 * SEC]  # long enough ago: at once
 
 
+def test_pending_until_the_rules_are_written(world):
+    loop, store, _ = world
+    proxy = started(world)
+    assert proxy.has_pending
+    loop.run(until=SEC // 2)
+    assert not proxy.has_pending
+    put(store, service())
+    assert proxy.has_pending  # not heard yet
+    loop.run(until=SEC // 2 + 1)
+    assert proxy.has_pending  # heard, and waiting for its turn
+    loop.run(until=2 * SEC)
+    assert not proxy.has_pending
+    proxy.pause()
+    put(store, service(clusterIP="10.96.0.9"))
+    assert not proxy.has_pending  # nothing will come of it as things are
+
+
 def test_nothing_to_do_is_no_sync(world):
     loop, store, node = world
     put(store, service())
