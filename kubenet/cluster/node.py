@@ -102,7 +102,7 @@ class Node:
 
     def _start_proxy(self, store: Store, loop: Any, config: Obj, views: ViewCache) -> None:
         node = store.must_get("Node", ("", self.name))
-        options = options_for_node(config, NodeView(node), self.addresses())
+        options = options_for_node(config, NodeView.of(node), self.addresses())
         sysctls = startup_sysctls(options, self.host.cpus, ConntrackConfig.parse(config))
         for name, value in sysctls.items():
             write_sysctl(self.net, name, str(value))
