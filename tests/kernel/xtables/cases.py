@@ -8,6 +8,8 @@ record.py plays them on a real kernel (recordings/*.json), test_recordings.py pl
 
 from __future__ import annotations
 
+# ruff: noqa: E501
+
 _FILTER = """
 -j ACCEPT
 -j DROP

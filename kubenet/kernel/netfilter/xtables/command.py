@@ -5,9 +5,11 @@ Sources: iptables 1.8.9 do_command4(), list_rules() (iptables.c), iptables_legac
 
 from __future__ import annotations
 
+import errno
+
 from kubenet.kernel.netfilter.xtables.errors import VERSION_PROBLEM, IptcError, XtablesError, iptc_line
 from kubenet.kernel.netfilter.xtables.listing import list_chains, rule_sentence
-from kubenet.kernel.netfilter.xtables.parse import Command, parse_command
+from kubenet.kernel.netfilter.xtables.parse import Command, Parser
 from kubenet.kernel.netfilter.xtables.save import front_text, tail_text
 from kubenet.kernel.netfilter.xtables.spec import RuleSpec
 from kubenet.kernel.netfilter.xtables.table import TABLES, Table, Work, xt_table
@@ -25,41 +27,50 @@ def check_target(work: Work, rule: RuleSpec) -> None:
 
 def edit_rules(work: Work, command: Command) -> str:
     """-A -I -D -R -C with a rule; returns what -v echoes."""
-    echo = ""
-    chain, letter = command.chain, command.letter
     for rule in command.rules:
         check_target(work, rule)
+    echo = ""
     for rule in command.rules:
         if command.verbose:
             echo += rule_sentence(rule)
-        if letter == "A":
-            edit = work.edit(chain)
-            edit.insert(len(edit.rules), rule, command.counters)
-        elif letter == "I":
-            edit = work.edit(chain)
-            at = max(command.number, 1) - 1
-            if at > len(edit.rules):
-                raise IptcError(7, "insert")
-            edit.insert(at, rule, command.counters)
-        elif letter == "R":
-            edit = work.edit(chain)
-            if command.number > len(edit.rules):
-                raise IptcError(7, "replace")
-            edit.remove(command.number - 1)
-            edit.insert(command.number - 1, rule, command.counters)
-        elif letter == "D":
-            at = work.find(chain, rule, "delete")
-            work.edit(chain, "delete").remove(at)
-        else:
-            work.find(chain, rule, "check")
+        try:
+            edit_rule(work, command, rule)
+        except IptcError as error:
+            error.out = echo
+            raise
     return echo
+
+
+def edit_rule(work: Work, command: Command, rule: RuleSpec) -> None:
+    """One of the command's rules is added, replaced, deleted or found."""
+    chain, letter = command.chain, command.letter
+    if letter == "D":
+        at = work.find(chain, rule, "delete")
+        work.edit(chain, "delete").remove(at)
+    elif letter == "C":
+        work.find(chain, rule, "check")
+    elif letter == "A":
+        edit = work.edit(chain)
+        edit.insert(len(edit.rules), rule, command.counters)
+    elif letter == "I":
+        edit = work.edit(chain)
+        at = max(command.number, 1) - 1
+        if at > len(edit.rules):
+            raise IptcError(errno.E2BIG, "insert")
+        edit.insert(at, rule, command.counters)
+    else:
+        edit = work.edit(chain)
+        if command.number > len(edit.rules):
+            raise IptcError(errno.E2BIG, "replace")
+        edit.remove(command.number - 1)
+        edit.insert(command.number - 1, rule, command.counters)
 
 
 def delete_number(work: Work, command: Command) -> None:
     """-D chain number"""
     edit = work.edit(command.chain, "delete_num")
     if command.number > len(edit.rules):
-        raise IptcError(7, "delete_num")
+        raise IptcError(errno.E2BIG, "delete_num")
     edit.remove(command.number - 1)
 
 
@@ -67,7 +78,7 @@ def flush_chains(work: Work, chain: str, verbose: int) -> str:
     """-F [chain]"""
     echo = ""
     for name in [chain] if chain else list(work.table.builtin) + work.user_chains():
-        if verbose and not chain or verbose:
+        if verbose:
             echo += f"Flushing chain `{name}'\n"
         work.flush(name)
     return echo
@@ -151,7 +162,7 @@ def list_rules(table: Table, command: Command) -> str:
 def show(table: Table, command: Command) -> str:
     """-L, -S"""
     if command.chain and command.chain not in table.chains:
-        raise IptcError(2)
+        raise IptcError(errno.ENOENT)
     if command.letter == "S":
         return list_rules(table, command)
     return list_chains(table, command.chain, command.number, command.numeric, bool(command.verbose), command.exact,
@@ -177,22 +188,26 @@ def run(net: NetNamespace, family: int, command: Command) -> str:
         command.letter, command.number = "Z", 0
         command.verbose = 0
     work = table.work()
-    out += apply(work, command)
-    if command.letter != "C":
-        work.commit()
+    try:
+        out += apply(work, command)
+        if command.letter != "C":
+            work.commit()
+    except IptcError as error:
+        error.out = out + error.out
+        raise
     return out
 
 
 def iptables_command(net: NetNamespace, family: int, argv: list[str]) -> tuple[int, str, str]:
     """`iptables` with these arguments (without the program's name): exit code, standard output, standard error."""
-    warning = ""
+    parser = Parser(argv, "filter", restore=False)
+    command = parser.command
     try:
-        command = parse_command(argv)
-        warning = command.warning
+        parser.run()
         if command.out:
             return 0, command.out, ""
-        return 0, run(net, family, command), warning
+        return 0, run(net, family, command), command.warning
     except XtablesError as error:
-        return error.status, "", warning + error.dress("iptables").text
+        return error.status, "", command.warning + error.dress("iptables").text
     except IptcError as error:
-        return 1, "", warning + iptc_line(error)
+        return 1, error.out, command.warning + iptc_line(error)

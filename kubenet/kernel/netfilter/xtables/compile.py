@@ -82,10 +82,7 @@ def all_of(tests: list[Predicate]) -> Predicate | None:
     many = tuple(tests)
 
     def every(skb: SkBuff, ctx: Ctx) -> bool:
-        for test in many:
-            if not test(skb, ctx):
-                return False
-        return True
+        return all(test(skb, ctx) for test in many)
 
     return every
 

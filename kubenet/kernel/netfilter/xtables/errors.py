@@ -49,6 +49,7 @@ class IptcError(OSError):
     def __init__(self, number: int, op: str = "") -> None:
         super().__init__(number, iptc_strerror(number, op))
         self.op = op
+        self.out = ""  # what was printed before
 
 
 _WORDS: dict[tuple[str, int], str] = {

@@ -57,7 +57,9 @@ def details(rule: RuleSpec, numeric: bool) -> str:
     return out
 
 
-def rule_line(rule: RuleSpec, number: int, counts: tuple[int, int], numeric: bool, verbose: bool, exact: bool, numbered: bool) -> str:
+def rule_line(
+    rule: RuleSpec, number: int, counts: tuple[int, int], numeric: bool, verbose: bool, exact: bool, numbered: bool,
+) -> str:
     """One row of the table. iptables: print_firewall()."""
     head = rule.head
     out = f"{number:<4} " if numbered else ""
@@ -77,8 +79,8 @@ def rule_sentence(rule: RuleSpec) -> str:
     head = rule.head
     out = f"{target_name(rule)} {'!' if head.proto_inv else ' '}{protocol_name(head.proto)} opt {fragment_text(head)} "
     out += f"in {interface_text(head.iface, head.in_inv, True)} out {interface_text(head.outface, head.out_inv, True)} "
-    out += f"{'!' if head.src_inv else ' '}{address_text(head.src, head.smask, True)}  ->"
-    out += f"{'!' if head.dst_inv else ' '}{address_text(head.dst, head.dmask, True)}  "
+    out += f"{'!' if head.src_inv else ' '}{address_text(head.src, head.smask, True)} "
+    out += f"{'!' if head.dst_inv else ' '}-> {address_text(head.dst, head.dmask, True)}  "
     return out + details(rule, True) + "\n"
 
 

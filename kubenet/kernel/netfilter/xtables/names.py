@@ -29,7 +29,7 @@ SERVICES: dict[str, int] = {
     "sip": 5060, "mdns": 5353, "postgresql": 5432, "amqp": 5672, "redis": 6379, "http-alt": 8080,
 }
 SERVICE_NAMES: dict[int, str] = {port: name for name, port in SERVICES.items()}
-LIST_ONLY_TCP = ("http", "https", "ssh", "telnet", "smtp", "ftp", "redis", "bgp", "tcpmux")  # names that /etc/services has for tcp alone
+LIST_ONLY_TCP = ("http", "https", "ssh", "telnet", "smtp", "ftp", "redis", "bgp", "tcpmux")  # named for tcp alone
 
 
 def service_name(port: int, proto: int = 6) -> str:

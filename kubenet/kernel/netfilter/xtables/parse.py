@@ -11,7 +11,7 @@ Sources: iptables 1.8.9 do_parse(), command_default(), generic_opt_check() (xsha
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kubenet.kernel.netfilter.xtables import matches as _matches
 from kubenet.kernel.netfilter.xtables import targets as _targets
@@ -84,7 +84,10 @@ class Command:
 
 
 def split_line(line: str) -> list[str]:
-    """The words of a restore line: blanks separate, double quotes join, a closing quote ends a word. iptables: add_param_to_argv()."""
+    """The words of a restore line: blanks separate, double quotes join, a closing quote ends a word.
+
+    iptables: add_param_to_argv().
+    """
     if '"' not in line:
         return line.split()
     words: list[str] = []
@@ -263,21 +266,17 @@ class Parser:
     def long(self, text: str) -> None:
         """--name, --name=value, or a beginning of a name."""
         name, equals, value = text.partition("=")
-        found = LONG.get(name)
-        if found is None:
-            own = self.names.get(name)
-            if own is None:
-                own = self.guess(name)
-                if isinstance(own[0], str):
-                    found = own  # type: ignore[assignment]
-            if found is None:
-                return self.extension_option(own, name, value if equals else None)  # type: ignore[arg-type]
-        letter, kind = found
-        self.option(letter, value if equals else self.argument(f"--{name}") if kind == 1 else None)
+        found: tuple[Any, Any] = LONG.get(name) or self.names.get(name) or self.guess(name)
+        if isinstance(found[0], str):
+            letter, kind = found
+            self.option(letter, value if equals else self.argument(f"--{name}") if kind == 1 else None)
+        else:
+            self.extension_option(found, name, value if equals else None)
 
-    def guess(self, name: str) -> tuple[object, object]:
+    def guess(self, name: str) -> tuple[Any, Any]:
         """The one option that begins with `name`; else the protocol's match is loaded and asked."""
-        hits = [entry for long, entry in (*LONG.items(), *self.names.items()) if long.startswith(name)]
+        known: dict[str, tuple[Any, Any]] = {**self.names, **LONG}
+        hits = [entry for long, entry in known.items() if long.startswith(name)]
         if len(hits) == 1:
             return hits[0]
         if self.protocol and not self.proto_used:
@@ -471,14 +470,16 @@ class Parser:
         if letter == "Z" and command.letter in ("", "L", "S"):
             command.zero = True
             if command.letter:
-                return self.optional_chain(value)
+                self.optional_chain(value)
+                return
         elif command.zero and letter in "LS" and command.letter == "Z":
             pass
         elif command.letter:
             raise XtablesError(f"Cannot use -{letter} with -{command.letter}")
         command.letter = letter
         if letter in "LSFZX":
-            return self.optional_chain(value)
+            self.optional_chain(value)
+            return
         command.chain = value or ""
         if letter in "DI" and is_argument(self.words, self.at):
             command.number = parse_rule_number(self.words[self.at])

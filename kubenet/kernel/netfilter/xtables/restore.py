@@ -192,8 +192,9 @@ class Restore:
             try:
                 work.set_policy(name, policy, counts)
             except IptcError as error:
-                words_ = iptc_strerror(error.errno or 0, "policy")
-                raise XtablesError(f"Can't set policy `{policy}' on `{name}' line {self.line}: {words_}\n", OTHER_PROBLEM) from None
+                why = iptc_strerror(error.errno or 0, "policy")
+                message = f"Can't set policy `{policy}' on `{name}' line {self.line}: {why}\n"
+                raise XtablesError(message, OTHER_PROBLEM) from None
 
     def rule_line(self, line: str) -> None:
         """A command line, perhaps with [packets:bytes] in front."""

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from kubenet.kernel.netfilter.xtables.options import Got, Opt
 
 if TYPE_CHECKING:
-    from kubenet.kernel.netns import NetNamespace
     from kubenet.kernel.netfilter.xtables.table import Table
+    from kubenet.kernel.netns import NetNamespace
     from kubenet.kernel.skbuff import SkBuff
 
 # Verdicts inside a table, beside netfilter's DROP 0, ACCEPT 1, STOLEN 2.
 CONTINUE, RETURN = -1, -5
+DROPPED = -9  # a target's DROP for a packet that it has disposed of itself
 
 STANDARD = {"ACCEPT": 1, "DROP": 0, "RETURN": RETURN, "QUEUE": 3}
 VERDICT_TEXT = {1: "ACCEPT", 0: "DROP", RETURN: "RETURN", CONTINUE: "CONTINUE", 2: "STOLEN", 3: "QUEUE"}

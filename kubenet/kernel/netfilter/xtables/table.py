@@ -30,19 +30,19 @@ from kubenet.kernel.netfilter.core import (
     INPUT,
     OUTPUT,
     POSTROUTING,
+    PREROUTING,
     PRI_FILTER,
     PRI_MANGLE,
     PRI_NAT_DST,
     PRI_NAT_SRC,
     PRI_RAW,
     PRI_SECURITY,
-    PREROUTING,
     nf_register_net_hook,
 )
 from kubenet.kernel.netfilter.xtables.compile import compile_chain
 from kubenet.kernel.netfilter.xtables.errors import IptcError
 from kubenet.kernel.netfilter.xtables.evaluate import evaluate
-from kubenet.kernel.netfilter.xtables.spec import RETURN, STANDARD, ChainSpec, Ctx, Extension, HotDrop, RuleSpec
+from kubenet.kernel.netfilter.xtables.spec import DROPPED, RETURN, STANDARD, ChainSpec, Ctx, Extension, HotDrop, RuleSpec
 from kubenet.kernel.skbuff import DropReason, SkBuff, drop
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 TABLES: dict[str, dict[int, int]] = {
     "filter": {INPUT: PRI_FILTER, FORWARD: PRI_FILTER, OUTPUT: PRI_FILTER},
     "nat": {PREROUTING: PRI_NAT_DST, INPUT: PRI_NAT_SRC, OUTPUT: PRI_NAT_DST, POSTROUTING: PRI_NAT_SRC},
-    "mangle": {hook: PRI_MANGLE for hook in (PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING)},
+    "mangle": dict.fromkeys((PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING), PRI_MANGLE),
     "raw": {PREROUTING: PRI_RAW, OUTPUT: PRI_RAW},
     "security": {INPUT: PRI_SECURITY, FORWARD: PRI_SECURITY, OUTPUT: PRI_SECURITY},
 }
@@ -81,7 +81,7 @@ class Table:
         self.name = name
         self.builtin: dict[str, int] = {HOOK_NAMES[hook]: hook for hook in TABLES[name]}
         self.chains: dict[str, ChainSpec] = {chain: chain_spec(chain, ()) for chain in self.builtin}
-        self.policies: dict[str, str] = {chain: "ACCEPT" for chain in self.builtin}
+        self.policies: dict[str, str] = dict.fromkeys(self.builtin, "ACCEPT")
         self.policy_counters: dict[str, list[int]] = {chain: [0, 0] for chain in self.builtin}
         self.counters: dict[str, list[int]] = {}  # chain -> packets, bytes, packets, bytes ...; absent: all zero
         self.state: dict[object, object] = {}  # of limit, quota, nth: by (chain, rule, match)
@@ -453,7 +453,7 @@ class MangleHook(FilterHook):
 
 
 class NatHook:
-    """nat's provider: nat.py asks it for connections that nothing has bound yet, and disposes of the packet itself."""
+    """nat's provider: nat.py asks it about connections that nothing has bound yet."""
 
     __slots__ = ("table",)
 
@@ -462,7 +462,12 @@ class NatHook:
 
     def __call__(self, skb: SkBuff, hook: int) -> int:
         """Linux: iptable_nat's ipt_do_table(), called by nf_nat_inet_fn()."""
-        return ipt_do_table(self.table, skb, hook)
+        verdict = ipt_do_table(self.table, skb, hook)
+        if verdict == DROPPED:
+            return DROP
+        if verdict == DROP:
+            drop(skb, DropReason.NETFILTER_DROP)
+        return verdict
 
 
 def register(table: Table) -> None:

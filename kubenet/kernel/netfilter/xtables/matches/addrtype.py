@@ -88,9 +88,9 @@ class AddrtypeMatch(Match):
 
 def address_type(ctx: Ctx, addr: int, dev: Any) -> int:
     """RTN_LOCAL, RTN_UNICAST ... of an address here. With a device, only its own addresses are LOCAL."""
-    from kubenet.kernel.ipv4.af_ops import ipv4_ops
+    from kubenet.kernel.ipv4.route import inet_addr_type
 
-    kind = ipv4_ops.inet_addr_type(ctx.net, addr)
+    kind = inet_addr_type(ctx.net, addr)
     if dev is not None and kind == 2 and all(mine.addr != addr for mine in dev.ifaddrs):
         return 1
     return kind

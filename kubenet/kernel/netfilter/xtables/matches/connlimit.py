@@ -28,7 +28,8 @@ class ConnlimitMatch(Match):
     dest: bool
     CONNTRACK = True
     OPTS = options(
-        Opt("connlimit-above", uint(0, _U32), excl=("connlimit-upto",)), Opt("connlimit-upto", uint(0, _U32), excl=("connlimit-above",)),
+        Opt("connlimit-above", uint(0, _U32), excl=("connlimit-upto",)),
+        Opt("connlimit-upto", uint(0, _U32), excl=("connlimit-above",)),
         Opt("connlimit-mask", uint(0, 32)), Opt("connlimit-saddr", excl=("connlimit-daddr",)),
         Opt("connlimit-daddr", excl=("connlimit-saddr",)),
     )

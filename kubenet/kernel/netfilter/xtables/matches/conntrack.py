@@ -183,9 +183,7 @@ class ConntrackMatch(Match):
                     return False
                 if ct is None:
                     return True  # nothing more can be asked about it
-            elif ct is None:
-                return False
-            elif self._field(skb, ctx, ct, name, value) == inv:
+            elif ct is None or self._field(skb, ctx, ct, name, value) == inv:
                 return False
         return True
 

@@ -62,7 +62,8 @@ class IcmpMatch(Match):
 
     @classmethod
     def parse(cls, got: Got, head: Header) -> IcmpMatch:
-        return cls(*got.get("icmp-type", (255, 0, 255)), got.inv("icmp-type"))
+        kind, low, high = got.get("icmp-type", (255, 0, 255))
+        return cls(kind, low, high, got.inv("icmp-type"))
 
     def save(self) -> str:
         out = f"{' !' if self.inv else ''} --icmp-type "

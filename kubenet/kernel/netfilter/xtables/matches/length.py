@@ -23,7 +23,8 @@ class LengthMatch(Match):
 
     @classmethod
     def parse(cls, got: Got, head: Header) -> LengthMatch:
-        return cls(*got.get("length", (0, 0)), got.inv("length"))
+        low, high = got.get("length", (0, 0))
+        return cls(low, high, got.inv("length"))
 
     def save(self) -> str:
         return f"{' !' if self.inv else ''} --length {self._range()}"

@@ -1,6 +1,7 @@
 """-m owner: who made a packet of our own.
 
-Source: Linux owner_mt() (xt_owner.c); iptables libxt_owner.c. simplified: groups are the user's number; --suppl-groups is not there.
+Source: Linux owner_mt() (xt_owner.c); iptables libxt_owner.c. simplified:
+groups are the user's number; --suppl-groups is not there.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class OwnerMatch(Match):
     gid_inv: bool
     sock_inv: bool
     HOOKS = 0b11000
-    OPTS = options(Opt("uid-owner", read_ids, invert=True), Opt("gid-owner", read_ids, invert=True), Opt("socket-exists", invert=True))
+    OPTS = options(Opt("uid-owner", read_ids, invert=True), Opt("gid-owner", read_ids, invert=True),
+                   Opt("socket-exists", invert=True))
 
     @classmethod
     def parse(cls, got: Got, head: Header) -> OwnerMatch:

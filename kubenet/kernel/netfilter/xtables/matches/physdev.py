@@ -46,7 +46,8 @@ class PhysdevMatch(Match):
         return cls(tuple((name, *got.values[name]) for name in FIELDS if name in got.values))
 
     def save(self) -> str:
-        return "".join(f"{' !' if inv else ''} --{name}{'' if value is True else ' ' + value}" for name, value, inv in self.fields)
+        return "".join(
+            f"{' !' if inv else ''} --{name}{'' if value is True else ' ' + value}" for name, value, inv in self.fields)
 
     def listing(self, numeric: bool) -> str:
         return " PHYSDEV match" + self.save()
@@ -67,9 +68,7 @@ class PhysdevMatch(Match):
         for name, value, inv in self.fields:
             if name == "physdev-is-in":
                 found = bool(indev)
-            elif name == "physdev-is-out":
-                found = bool(outdev)
-            elif name == "physdev-is-bridged":
+            elif name in ("physdev-is-out", "physdev-is-bridged"):
                 found = bool(outdev)
             elif name == "physdev-in":
                 found = name_matches(value, indev)

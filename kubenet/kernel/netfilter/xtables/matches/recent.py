@@ -66,8 +66,10 @@ class RecentMatch(Match):
     dest: bool
     PURE = False
     OPTS = options(
-        Opt("set", invert=True, excl=("rcheck", "update", "remove")), Opt("rcheck", invert=True, excl=("set", "update", "remove")),
-        Opt("update", invert=True, excl=("set", "rcheck", "remove")), Opt("remove", invert=True, excl=("set", "rcheck", "update")),
+        Opt("set", invert=True, excl=("rcheck", "update", "remove")),
+        Opt("rcheck", invert=True, excl=("set", "update", "remove")),
+        Opt("update", invert=True, excl=("set", "rcheck", "remove")),
+        Opt("remove", invert=True, excl=("set", "rcheck", "update")),
         Opt("seconds", uint(1, _U32)), Opt("reap", also=("seconds",)), Opt("hitcount", uint(0, _U32)), Opt("rttl"),
         Opt("name", text_of(199)), Opt("rsource", excl=("rdest",)), Opt("rdest", excl=("rsource",)), Opt("mask", read_mask),
     )

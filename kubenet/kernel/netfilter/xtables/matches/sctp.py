@@ -48,6 +48,6 @@ class SctpMatch(Match):
         data = skb.payload
         if data is None or len(data) < 12:
             raise HotDrop("no SCTP header")
-        sport, dport = data[0] << 8 | data[1], data[2] << 8 | data[3]
+        sport, dport = int(data[0]) << 8 | int(data[1]), int(data[2]) << 8 | int(data[3])
         return ((self.sport[0] <= sport <= self.sport[1]) != self.sport_inv
                 and (self.dport[0] <= dport <= self.dport[1]) != self.dport_inv)

@@ -35,10 +35,12 @@ class StringMatch(Match):
         return f'"{text}"'
 
     def save(self) -> str:
-        return f"{' !' if self.inv else ''} --string {self._quoted()} --algo {self.algo}" + (" --icase" if self.icase else "")
+        icase = " --icase" if self.icase else ""
+        return f"{' !' if self.inv else ''} --string {self._quoted()} --algo {self.algo}{icase}"
 
     def listing(self, numeric: bool) -> str:
-        return f" STRING match {'!' if self.inv else ''} {self._quoted()} ALGO name {self.algo}" + (" ICASE" if self.icase else "")
+        icase = " ICASE" if self.icase else ""
+        return f" STRING match {'!' if self.inv else ''} {self._quoted()} ALGO name {self.algo}{icase}"
 
     def compile(self, key: Key) -> Predicate:
         return self._test

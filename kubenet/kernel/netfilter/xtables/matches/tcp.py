@@ -115,7 +115,7 @@ class TcpMatch(Match):
         return out
 
     def compile(self, key: Key) -> Predicate:
-        (slow, shigh), (dlow, dhigh), sinv, dinv = self.sport, self.dport, self.sport_inv, self.dport_inv
+        (dlow, dhigh), sinv, dinv = self.dport, self.sport_inv, self.dport_inv
         plain = self.sport == ANY and not sinv and not self.mask and not self.flags_inv and not self.option
         if plain and dlow == dhigh and not dinv:
             return lambda skb, ctx: skb.l4.dport == dlow if skb.l4 is not None else no_header(skb)

@@ -52,5 +52,5 @@ class UdpMatch(Match):
         l4 = skb.l4
         if l4 is None:
             return no_header(skb)
-        return ((self.sport[0] <= l4.sport <= self.sport[1]) != self.sport_inv
-                and (self.dport[0] <= l4.dport <= self.dport[1]) != self.dport_inv)
+        sport, dport = bool(self.sport[0] <= l4.sport <= self.sport[1]), bool(self.dport[0] <= l4.dport <= self.dport[1])
+        return sport != self.sport_inv and dport != self.dport_inv

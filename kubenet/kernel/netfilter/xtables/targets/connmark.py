@@ -28,7 +28,9 @@ class ConnmarkTarget(Target):
     nfmask: int
     CONNTRACK = True
     OPTS = options(
-        *mark_options(), Opt("save-mark", excl=("restore-mark", *OPERATIONS)), Opt("restore-mark", excl=("save-mark", *OPERATIONS)),
+        *mark_options(),
+        Opt("save-mark", excl=("restore-mark", *OPERATIONS)),
+        Opt("restore-mark", excl=("save-mark", *OPERATIONS)),
         Opt("ctmask", mark_value), Opt("nfmask", mark_value), Opt("mask", mark_value, excl=("ctmask", "nfmask")),
     )
 

@@ -15,6 +15,8 @@ from kubenet.kernel.netfilter.xtables.options import Got, Opt, any_text, options
 from kubenet.kernel.netfilter.xtables.spec import CONTINUE, Action, Ctx, Header, Key, RuleSpec, Target, xt_target
 from kubenet.kernel.skbuff import IP_CT_UNTRACKED, SkBuff
 
+ZONE_DIRS = {"-orig": 1, "-reply": 2, "": 3}
+
 
 @xt_target("CT")
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class CtTarget(Target):
     CONNTRACK = True
     OPTS = options(
         Opt("notrack"), Opt("helper", any_text), Opt("zone", uint(0, 65535), excl=("zone-orig", "zone-reply")),
-        Opt("zone-orig", uint(0, 65535), excl=("zone", "zone-reply")), Opt("zone-reply", uint(0, 65535), excl=("zone", "zone-orig")),
+        Opt("zone-orig", uint(0, 65535), excl=("zone", "zone-reply")),
+        Opt("zone-reply", uint(0, 65535), excl=("zone", "zone-orig")),
     )
 
     @classmethod
@@ -70,7 +73,9 @@ class CtTarget(Target):
             if self.notrack:
                 skb.ctinfo = IP_CT_UNTRACKED
             elif self.zone >= 0:
-                skb.cb = ("ct-zone", self.zone, self.zone_dir)  # nf_conntrack_in() reads the template here
+                from kubenet.kernel.netfilter.conntrack.entry import Zone, nf_ct_tmpl_alloc
+
+                skb.ct = nf_ct_tmpl_alloc(ctx.net, Zone(self.zone, ZONE_DIRS[self.zone_dir]))
         return CONTINUE
 
 

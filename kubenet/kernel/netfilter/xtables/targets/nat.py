@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from kubenet.kernel.netfilter.core import DROP, OUTPUT
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, any_text, number, options
-from kubenet.kernel.netfilter.xtables.spec import Action, Ctx, Header, Key, Target, xt_target
+from kubenet.kernel.netfilter.xtables.spec import DROPPED, Action, Ctx, Header, Key, Target, xt_target
 from kubenet.kernel.skbuff import SkBuff
 from kubenet.wire.addr import ip4, ip4_text
 
@@ -192,7 +192,8 @@ class MasqueradeTarget(NatTarget):
         def masquerade_tg(skb: SkBuff, ctx: Ctx) -> int:
             from kubenet.kernel.netfilter.nat import nf_nat_masquerade_ipv4
 
-            return nf_nat_masquerade_ipv4(skb, ctx.hook, self.range(ctx), skb.outdev)
+            verdict = nf_nat_masquerade_ipv4(skb, ctx.hook, self.range(ctx), skb.outdev)
+            return DROPPED if verdict == DROP else verdict
 
         return masquerade_tg
 

@@ -2,6 +2,8 @@
 
 kube-proxy writes it for Services without endpoints; port-unreachable is what makes connect() fail at once with ECONNREFUSED.
 
+simplified: a reset for a bridged packet leaves by the routing table, with the bridge's MAC address as its source.
+
 Sources: Linux reject_tg() (ipt_REJECT.c), nf_send_reset() (nf_reject_ipv4.c); iptables libipt_REJECT.c.
 """
 
@@ -14,7 +16,7 @@ from kubenet.kernel.netfilter.core import DROP
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, any_text, options
 from kubenet.kernel.netfilter.xtables.spec import Action, Ctx, Header, Key, RuleSpec, Target, xt_target
-from kubenet.kernel.skbuff import ETH_P_IP, PACKET_HOST, SkBuff, arm
+from kubenet.kernel.skbuff import ETH_P_IP, SkBuff, arm
 from kubenet.wire.tcp import TcpHdr
 
 # name, its older spelling, ICMP code of type 3 (-1: a reset)
@@ -85,25 +87,17 @@ def nf_send_reset(old: SkBuff) -> None:
     else:
         length = old.plen + (th.flags & SYN != 0) + (th.flags & FIN != 0)
         reset = TcpHdr(th.dport, th.sport, 0, (th.seq + length) & 0xFFFFFFFF, RST | ACK, 0)
-    from kubenet.kernel.ipv4.output import ip_local_out
-    from kubenet.kernel.ipv4.route import ip_route_output_key
+    from kubenet.kernel.ipv4.output import ip_local_out, ip_route_me_harder
+    from kubenet.kernel.netfilter.conntrack import nf_conntrack_attach
     from kubenet.wire.ipv4 import IpHdr
 
     net = old.net
-    try:
-        dst = ip_route_output_key(net, old.ip.saddr, old.ip.daddr if _is_local(old) else 0)
-    except OSError:
+    sysctl = net.sysctl.ipv4
+    nskb = SkBuff(net, ETH_P_IP, IpHdr(old.ip.daddr, old.ip.saddr, 6, 0, 0x4000, sysctl.ip_default_ttl), reset, b"", 0, 40)
+    nskb.mark = old.mark if sysctl.fwmark_reflect else 0
+    nskb.dst = old.dst
+    if ip_route_me_harder(nskb) < 0:
         return
-    nskb = SkBuff(net, ETH_P_IP, IpHdr(old.ip.daddr, old.ip.saddr, 6, 0, 0x4000, net.sysctl.ipv4.ip_default_ttl), reset, b"", 0, 40)
-    nskb.dst = dst
-    nskb.pkt_type = PACKET_HOST
-    nskb.mark = old.mark if net.sysctl.ipv4.fwmark_reflect else 0
-    if old.ct is not None:  # it belongs to the same connection, in the other direction (nf_ct_attach)
-        nskb.ct, nskb.ctdir = old.ct, 1 - old.ctdir
-        nskb.ctinfo = 4 if old.ctdir == 0 else 1  # RELATED_REPLY, RELATED
+    nf_conntrack_attach(nskb, old)
     arm(nskb, False)
     ip_local_out(nskb)
-
-
-def _is_local(old: SkBuff) -> bool:
-    return old.dst is not None and old.dst.type == 2
