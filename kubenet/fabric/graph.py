@@ -312,7 +312,8 @@ def from_manifest(document: Obj, file: str = "") -> Topology:
     read.cidr(topo.service_cidr, "spec.serviceCIDR")
     nodes = spec.get("nodes")
     if not isinstance(nodes, list) or not nodes:
-        raise read.bad("Topology: spec.nodes is empty", "spec.nodes", "a cluster has at least one node", "nodes: [{name: node-1}]")
+        raise read.bad("Topology: spec.nodes is empty", "spec.nodes", "a cluster has at least one node",
+                       "nodes: [{name: node-1}]")
     for is_node, key in ((True, "nodes"), (False, "outside")):
         for index, obj in enumerate(spec.get(key) or []):
             _add_machine(read, topo, obj, f"spec.{key}[{index}]", is_node, base)

@@ -22,7 +22,10 @@ OUT, IN, BOTH = 0, 1, 2  # from the machine, to the machine
 
 
 class Matching:
-    """Which frames: fields that are 0 (or -1) fit everything. `skip` fitting frames pass first, then `count` are hit (-1: all)."""
+    """Which frames: a field that is 0 fits everything.
+
+    The first `skip` fitting frames pass, then `count` of them are hit (-1: all).
+    """
 
     __slots__ = ("proto", "saddr", "daddr", "sport", "dport", "flags", "min_len", "direction", "skip", "count", "hits")
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubenet.kernel.dev.device import NIC_COST
+from kubenet.kernel.dev.device import NET_XMIT_DROP, NIC_COST
 from kubenet.kernel.dev.gso import skb_gso_network_seglen
 from kubenet.kernel.dev.nic import Nic
 from kubenet.kernel.dev.qdisc import PfifoFast
@@ -136,13 +136,13 @@ class Link:
 
     # -- the data path
 
-    def send(self, skb: SkBuff, nic: Nic) -> None:
-        """A card hands over a frame. It is delivered, later, or dropped."""
+    def send(self, skb: SkBuff, nic: Nic) -> int:
+        """A card hands over a frame. It is delivered, later, or dropped; NET_XMIT_DROP if the card's queue is full, else 0."""
         end = self.ends[0] if self.ends[0].device is nic else self.ends[1]
-        self.relay(skb, self.loop.now + NIC_COST, end)
+        return self.relay(skb, self.loop.now + NIC_COST, end)
 
-    def relay(self, skb: SkBuff, at: int, end: LinkEnd) -> None:
-        """The frame enters the cable at `end` at time `at`."""
+    def relay(self, skb: SkBuff, at: int, end: LinkEnd) -> int:
+        """The frame enters the cable at `end` at time `at`; as send()."""
         if wire_check:
             check_wire(skb)
         if not self.plain:
@@ -157,9 +157,9 @@ class Link:
         if skb.tr is not None:
             station(skb, "link_send", f"on {self.name}, {(at - self.loop.now) // USEC} us")
         far.device.arrive(skb, at)
-        return None
+        return 0
 
-    def _relay_impaired(self, skb: SkBuff, at: int, end: LinkEnd) -> None:
+    def _relay_impaired(self, skb: SkBuff, at: int, end: LinkEnd) -> int:
         """The long way: rules, dice, queue and rate, in that order."""
         if not self.up:
             return self._lose(skb, end, DropReason.LINK_DOWN)
@@ -180,7 +180,8 @@ class Link:
                 station(skb, "link_send", "a bit flips on the wire")
         leaves = self._serialise(skb, at, end)
         if leaves < 0:
-            return self._lose(skb, end, DropReason.QDISC_DROP)
+            self._lose(skb, end, DropReason.QDISC_DROP)
+            return NET_XMIT_DROP
         arrives = leaves + self.latency + extra
         if self.jitter:
             arrives += rng.below(2 * self.jitter + 1) - min(self.jitter, self.latency)
@@ -191,7 +192,7 @@ class Link:
         self._deliver(skb, arrives, end)
         if self.duplicate and rng.unit() < self.duplicate:
             self._deliver(skb.clone(), arrives, end)
-        return None
+        return 0
 
     def _serialise(self, skb: SkBuff, at: int, end: LinkEnd) -> int:
         """When the last bit leaves; -1 if the queue is full."""
@@ -222,9 +223,10 @@ class Link:
             station(skb, "link_send", f"on {self.name}, {(at - self.loop.now) // USEC} us")
         far.device.arrive(skb, at)
 
-    def _lose(self, skb: SkBuff, end: LinkEnd, reason: int) -> None:
+    def _lose(self, skb: SkBuff, end: LinkEnd, reason: int) -> int:
         end.dropped += 1
         drop(skb, reason)
+        return 0
 
 
 def check_wire(skb: SkBuff) -> None:

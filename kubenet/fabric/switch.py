@@ -54,9 +54,9 @@ class SwitchPort:
         """The frame leaves through this port at time `at`."""
         link: Link = self.link
         if link.plain:
-            return link.relay(skb, at, self.end)
-        switch = self.switch
-        return switch.loop.call_at(at, _emit_event, (link, skb, self.end))
+            link.relay(skb, at, self.end)
+        else:
+            self.switch.loop.call_at(at, _emit_event, (link, skb, self.end))
 
 
 def _emit_event(job: tuple[Link, SkBuff, LinkEnd]) -> None:

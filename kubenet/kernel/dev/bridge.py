@@ -213,22 +213,23 @@ class Bridge(NetDevice):
 
     # -- from the node's own stack
 
-    def xmit(self, skb: SkBuff) -> None:
+    def xmit(self, skb: SkBuff) -> int:
         """The node's own frame goes out through the ports its destination is behind. Linux: br_dev_xmit()."""
         note = skb.nf_bridge
         if note is not None and note.bridged_dnat:
-            return br_nf_dev_xmit(skb)
+            br_nf_dev_xmit(skb)
+            return 0
         self.tx_packets += 1
         self.tx_bytes += skb.len + 14
         dst = skb.eth.dst  # type: ignore[union-attr]
-        if dst >> 40 & 1:
-            return br_flood(self, skb, None)
-        entry = self.fdb.get(dst)
+        entry = None if dst >> 40 & 1 else self.fdb.get(dst)
         if entry is None or (not entry.is_static and self.net.loop.now - entry.updated > self.ageing):
-            return br_flood(self, skb, None)
-        if entry.port is None:
-            return drop(skb, DropReason.BRIDGE_DEAD_END)
-        return br_forward(entry.port, skb, None)
+            br_flood(self, skb, None)
+        elif entry.port is None:
+            drop(skb, DropReason.BRIDGE_DEAD_END)
+        else:
+            br_forward(entry.port, skb, None)
+        return 0
 
 
 def br_nf_dev_xmit(skb: SkBuff) -> None:

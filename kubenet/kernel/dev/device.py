@@ -22,6 +22,7 @@ from collections.abc import Callable
 from os import strerror
 from typing import TYPE_CHECKING, Any
 
+from kubenet.kernel.dev.gso import skb_gso_segment
 from kubenet.kernel.skbuff import (
     ETH_P_ARP,
     PACKET_BROADCAST,
@@ -49,6 +50,8 @@ VETH_COST = 1_000  # ns: a hand-over inside one machine
 NIC_COST = 5_000  # ns: driver, DMA and interrupt
 
 ETH_BROADCAST = 0xFFFFFFFFFFFF
+
+NET_XMIT_DROP = -errno.ENOBUFS  # what net_xmit_errno() makes of it
 
 # operstate (RFC 2863), as `ip link` prints it
 OPER_UNKNOWN, OPER_DOWN, OPER_LOWERLAYERDOWN, OPER_UP = "UNKNOWN", "DOWN", "LOWERLAYERDOWN", "UP"
@@ -129,8 +132,11 @@ class NetDevice:
         self.reachable_until: int = -1
         self.data: Any = None
 
-    def xmit(self, skb: SkBuff) -> None:
-        """Carry the frame away; it is not the caller's any more. Linux: ndo_start_xmit()."""
+    def xmit(self, skb: SkBuff) -> int:
+        """Carry the frame away; it is not the caller's any more. 0, or NET_XMIT_DROP if the sender can know it is lost.
+
+        Linux: ndo_start_xmit().
+        """
         raise NotImplementedError
 
     def update_carrier(self) -> None:
@@ -292,7 +298,7 @@ def dev_change_net(dev: NetDevice, net: NetNamespace, name: str = "") -> None:
 
 
 def dev_queue_xmit(skb: SkBuff) -> int:
-    """The frame is on its way through skb.dev (with skb.eth); 0, or -errno if the device is down.
+    """The frame is on its way through skb.dev (with skb.eth). 0, -ENETDOWN, or -ENOBUFS if it was dropped at once.
 
     Linux: dev_queue_xmit().
     """
@@ -308,17 +314,16 @@ def dev_queue_xmit(skb: SkBuff) -> int:
             tap.capture(dev, skb, True)
     if skb.tr is not None:
         station(skb, "dev_queue_xmit", f"out through {dev.name}")
-    dev.xmit(skb)
-    return 0
+    result: int = dev.xmit(skb)
+    return result
 
 
 def _xmit_segments(dev: NetDevice, skb: SkBuff) -> int:
     """The device carries no super-segments: software cuts them first. Linux: validate_xmit_skb(), skb_gso_segment()."""
-    from kubenet.kernel.dev.gso import skb_gso_segment
-
+    result = 0
     for segment in skb_gso_segment(skb):
-        dev_queue_xmit(segment)
-    return 0
+        result = dev_queue_xmit(segment) or result
+    return result
 
 
 def eth_type_trans(skb: SkBuff, dev: NetDevice) -> None:

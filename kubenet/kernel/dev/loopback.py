@@ -40,13 +40,14 @@ class Loopback(NetDevice):
     def update_carrier(self) -> None:
         self.operstate = OPER_UNKNOWN if self.flags & IFF_UP else OPER_DOWN
 
-    def xmit(self, skb: SkBuff) -> None:
+    def xmit(self, skb: SkBuff) -> int:
         """The packet will be received here, 1 us from now. Linux: loopback_xmit()."""
         self.tx_packets += 1
         self.tx_bytes += skb.len + 14
         skb.sk = None
         loop = self.net.loop
         loop.call_at(loop.now + VETH_COST, loopback_deliver, skb)
+        return 0
 
 
 def loopback_deliver(skb: SkBuff) -> None:

@@ -1,9 +1,10 @@
 """A network card: where a machine ends and the fabric begins.
 
-The card knows three lines of the fabric: `nic.link.send(skb, nic)`, which computes queueing, serialisation and latency
-and makes one event; nic_rx(skb), which that event calls at the far card; and `nic.offload`, which the link sets to
-False when it carries wire-sized frames only (impaired or rate-limited links): super-segments are then cut before they
-leave, as ethtool's `tso off` would do. A frozen machine's cards neither send nor receive.
+The card knows three lines of the fabric: `nic.link.send(skb, nic)` -> 0 or NET_XMIT_DROP (queue full), which computes
+queueing, serialisation and latency and makes one event; nic_rx(skb), which that event calls at the far card; and
+`nic.offload`, which the link sets to False when it carries wire-sized frames only (impaired or rate-limited links):
+super-segments are then cut before they leave, as ethtool's `tso off` would do. A frozen machine's cards neither send
+nor receive.
 
 Source: no driver in particular; Linux drivers/net/ethernet/*, net/core/dev.c.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.dev.device import (
     IFF_UP,
+    NET_XMIT_DROP,
     NETIF_F_ALL,
     NETIF_F_TSO,
     OPER_DOWN,
@@ -68,18 +70,19 @@ class Nic(NetDevice):
         if was != self.carrier and self.flags & IFF_UP:
             call_netdevice_notifiers("CHANGE", self)
 
-    def xmit(self, skb: SkBuff) -> None:
+    def xmit(self, skb: SkBuff) -> int:
         """The frame is the link's."""
         link = self.link
         if link is None or not self.carrier:
             self.tx_dropped += 1
-            return drop(skb, DropReason.LINK_DOWN)
+            drop(skb, DropReason.LINK_DOWN)
+            return NET_XMIT_DROP
         if not self.net.host.alive:
-            return drop(skb, DropReason.HOST_DEAD)
+            drop(skb, DropReason.HOST_DEAD)
+            return NET_XMIT_DROP
         self.tx_packets += skb.gso_segs
         self.tx_bytes += skb.len + 14
-        link.send(skb, self)
-        return None
+        return int(link.send(skb, self) or 0)
 
     def arrive(self, skb: SkBuff, at: int) -> None:
         """The frame will be here at time `at`: the one event of its way from the other machine."""

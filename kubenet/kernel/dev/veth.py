@@ -2,7 +2,8 @@
 
 What one end sends, the other receives one hand-over later; a bridge's hand-over is paid together with it when the
 sending end is a bridge port. A frame larger than the receiving end's MTU vanishes without a word: the classic black
-hole (observed on 6.18: no ICMP, the sender's tx_dropped and the receiver's rx_dropped move).
+hole (observed on 6.18: no ICMP; the sender's tx_dropped, the receiver's rx_dropped and IpOutDiscards of a datagram's
+sender move).
 
 Source: Linux drivers/net/veth.c.
 """
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kubenet.kernel.dev.device import (
     IFF_UP,
+    NET_XMIT_DROP,
     OPER_DOWN,
     OPER_LOWERLAYERDOWN,
     OPER_UP,
@@ -23,6 +25,7 @@ from kubenet.kernel.dev.device import (
     netif_receive_skb,
     register_netdevice,
     skb_scrub_packet,
+    unregister_netdevice,
 )
 from kubenet.kernel.skbuff import DropReason, SkBuff, drop
 
@@ -45,22 +48,24 @@ class Veth(NetDevice):
         self.carrier = bool(self.flags & IFF_UP and peer is not None and peer.flags & IFF_UP)
         self.operstate = OPER_UP if self.carrier else OPER_LOWERLAYERDOWN if self.flags & IFF_UP else OPER_DOWN
 
-    def xmit(self, skb: SkBuff) -> None:
+    def xmit(self, skb: SkBuff) -> int:
         """The frame is in flight to the other end. Linux: veth_xmit(), veth_forward_skb()."""
         peer = self.peer
         if not self.carrier:
             self.tx_dropped += 1
-            return drop(skb, DropReason.DEV_READY)
+            drop(skb, DropReason.DEV_READY)
+            return NET_XMIT_DROP
         if skb.len > peer.mtu + 4 and not skb.gso_size:  # is_skb_forwardable(peer, skb)
             self.tx_dropped += 1
             peer.rx_dropped += 1
-            return drop(skb, DropReason.DEV_MTU)
+            drop(skb, DropReason.DEV_MTU)
+            return NET_XMIT_DROP
         self.tx_packets += 1
         self.tx_bytes += skb.len + 14
         skb.dev = peer
         loop = self.net.loop
         loop.call_at(loop.now + self.cost, veth_deliver, skb)
-        return None
+        return 0
 
 
 def veth_deliver(skb: SkBuff) -> None:
@@ -83,8 +88,6 @@ def create_veth_pair(
     try:
         register_netdevice(net_b, b)
     except OSError:
-        from kubenet.kernel.dev.device import unregister_netdevice
-
         unregister_netdevice(a)
         raise
     a.peer, b.peer = b, a

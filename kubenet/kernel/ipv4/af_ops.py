@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.ipv4.icmp import icmp_out_count
 from kubenet.kernel.ipv4.neigh import neigh_confirm
-from kubenet.kernel.ipv4.output import ip_local_out, ip_select_ident
+from kubenet.kernel.ipv4.output import ip_local_out, ip_select_ident, ip_send_skb
 from kubenet.kernel.ipv4.pmtu import ip_rt_update_pmtu
 from kubenet.kernel.ipv4.route import (
     Dst,
@@ -132,7 +132,7 @@ class AfOps:
         arm(skb, first)
         if proto == IPPROTO_ICMP and l4 is not None:
             icmp_out_count(net, l4.type)
-        return ip_local_out(skb)
+        return ip_send_skb(skb)
 
     def mtu(self, dst: Dst) -> int:
         """The largest packet for this route, IP header included."""

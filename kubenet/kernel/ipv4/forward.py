@@ -2,8 +2,8 @@
 
 ip_forward() is reached when the route of a received packet leads to a device. TTL 1 ends in ICMP time exceeded; a
 packet with DF that is too large for the next link in "fragmentation needed" with that MTU; a packet that goes back
-where it came from is forwarded, and the sender gets a redirect. The TTL is one less when FORWARD sees the packet
-(observed on 6.18).
+where it came from is forwarded, and the sender gets a redirect. IpForwDatagrams counts what has TTL left, also what
+MTU, FORWARD or ARP stop then. The TTL is one less when FORWARD sees the packet (observed on 6.18).
 
 Sources: Linux net/ipv4/ip_forward.c; RFC 1812 5.2, 5.3.1, RFC 1191.
 """
@@ -29,6 +29,7 @@ def ip_forward(skb: SkBuff) -> None:
     if ip.ttl <= 1:
         icmp_send(skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0)
         return drop(skb, DropReason.IP_TTL)
+    skb.net.snmp["IpForwDatagrams"] += 1
     if skb.len > dst.dev.mtu or dst.mtu or dst.pmtu:
         mtu = ip_dst_mtu_forward(dst)
         if ip_exceeds_mtu(skb, mtu):
@@ -42,7 +43,6 @@ def ip_forward(skb: SkBuff) -> None:
     if skb.tr is not None:
         station(skb, "ip_forward", f"ttl {ip.ttl}, to {dst.dev.name}")
     if nf_hook(NFPROTO_IPV4, FORWARD, skb) == ACCEPT:
-        skb.net.snmp["IpForwDatagrams"] += 1
         ip_output(skb)
     return None
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kubenet.kernel.dev.device import IFF_LOOPBACK
-from kubenet.kernel.ipv4.output import ip_local_out, ip_select_ident
+from kubenet.kernel.ipv4.output import ip_select_ident, ip_send_skb
 from kubenet.kernel.ipv4.pmtu import ip_do_redirect, ipv4_update_pmtu
 from kubenet.kernel.ipv4.route import (
     RT_SCOPE_LINK,
@@ -209,7 +209,7 @@ def _icmp_push(
     if skb.tr is not None:
         station(skb, "icmp_push_reply", icmp_words(icmp))
     icmp_out_count(net, icmp.type)
-    ip_local_out(skb)
+    ip_send_skb(skb)
 
 
 def icmp_out_count(net: NetNamespace, type: int) -> None:

@@ -54,6 +54,14 @@ def ip_local_out(skb: SkBuff) -> int:
     return -errno.EPERM if verdict == DROP else 0
 
 
+def ip_send_skb(skb: SkBuff) -> int:
+    """The same for what is not TCP: a packet that could not be sent is counted. 0 or -errno. Linux: ip_send_skb()."""
+    result = ip_local_out(skb)
+    if result:
+        skb.net.snmp["IpOutDiscards"] += 1
+    return result
+
+
 def ip_output(skb: SkBuff) -> int:
     """The packet, made here or forwarded, is routed and meets POSTROUTING. 0 or -errno. Linux: ip_output()."""
     skb.indev = None
