@@ -57,7 +57,7 @@ class Process:
     __slots__ = (
         "pid", "ppid", "container", "net", "fds", "env", "cwd", "argv", "main", "task", "threads", "exit_code", "done", "dead",
         "exit_wait", "child_wait", "signal_wait", "children", "handlers", "pending", "signals_seen", "sys", "umask", "uid",
-        "world", "on_exit", "started", "label", "vfs", "output", "stdin", "extra", "_random",
+        "signaled", "world", "on_exit", "started", "label", "vfs", "output", "stdin", "extra", "_random",
     )
 
     def __init__(self, container: Container, pid: int, ppid: int, argv: list[str], main: Main, fds: FdTable,
@@ -78,6 +78,7 @@ class Process:
         self.threads: list[Task] = []
         self.exit_code: int = -1
         self.done: bool = False  # a zombie, or gone
+        self.signaled: int = 0  # the signal it died of
         self.dead: bool = False  # being killed: no system call has an effect any more
         self.exit_wait = WaitQueue(loop, f"exit of {self.label}")
         self.child_wait = WaitQueue(loop, f"children of {self.label}")
@@ -198,6 +199,7 @@ class Process:
         if self.dead:
             return
         self.dead = True
+        self.signaled = number
         self.exit_code = 128 + number
         for task in [self.task, *self.threads]:
             if task is not None and task is not current_or_none():

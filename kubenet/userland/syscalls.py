@@ -517,9 +517,14 @@ class Sys:
         """posix_spawn(3): a child with the descriptors {its: ours}; its pid. Raises ENOENT, EACCES, ENOEXEC."""
         return self.proc.container.spawn_child(self.proc, argv, fds, env, cwd).pid
 
-    @timed
     def waitpid(self, pid: int = -1, nohang: bool = False, timeout: int | None = None) -> tuple[int, int]:
-        """wait4(2): (pid, exit code), a zombie less; (0, 0) with WNOHANG. Raises ECHILD."""
+        """wait4(2) as a shell sees it: (pid, exit code, 128 + n for a signal)."""
+        found, code, _ = self.wait4(pid, nohang, timeout)
+        return found, code
+
+    @timed
+    def wait4(self, pid: int = -1, nohang: bool = False, timeout: int | None = None) -> tuple[int, int, int]:
+        """wait4(2): (pid, exit code, signal it died of or 0), a zombie less; zeros with WNOHANG. Raises ECHILD."""
         proc = self.proc
 
         def ready() -> Process | None:
@@ -531,10 +536,10 @@ class Sys:
             wait_any((proc.child_wait,), ready, timeout)
         child = ready()
         if child is None:
-            return 0, 0
+            return 0, 0, 0
         proc.children.remove(child)
         proc.container.reap(child)
-        return child.pid, child.exit_code
+        return child.pid, child.exit_code, child.signaled
 
     @syscall
     def kill(self, pid: int, number: int) -> int:
