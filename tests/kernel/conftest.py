@@ -1,0 +1,1 @@
+"""Makes the helpers of this directory (netlab.py) importable from the tests below it."""
