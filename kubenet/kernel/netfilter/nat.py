@@ -22,6 +22,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.dev.device import NETDEV_DOWN, NETDEV_UNREGISTER, netdev_chain
+from kubenet.kernel.ipv4.devinet import inetaddr_chain
+from kubenet.kernel.ipv4.output import ip_route_me_harder
 from kubenet.kernel.ipv4.route import inet_select_addr
 from kubenet.kernel.netfilter.conntrack.entry import (
     IPS_CONFIRMED,
@@ -65,8 +67,7 @@ from kubenet.kernel.netfilter.nat_unique import (
 from kubenet.kernel.skbuff import (
     IP_CT_ESTABLISHED,
     IP_CT_ESTABLISHED_REPLY,
-    IP_CT_RELATED,
-    IP_CT_RELATED_REPLY,
+    IP_CT_NEW,
     DropReason,
     SkBuff,
     drop,
@@ -292,17 +293,11 @@ def _set_port(l4: Any, proto: int, source: bool, port: int, ident: int) -> None:
 
 def nf_nat_ipv4_fn(skb: SkBuff, hook: int) -> int:
     """What the four hooks have in common, for packets that may be the first. Linux: nf_nat_ipv4_fn()."""
-    ctinfo = skb.ctinfo
-    if ctinfo == IP_CT_RELATED or ctinfo == IP_CT_RELATED_REPLY:  # noqa: PLR1714, SIM109
-        if skb.ip.proto == IPPROTO_ICMP:
-            if nf_nat_icmp_reply_translation(skb, skb.ct, hook):
-                return ACCEPT
-            drop(skb, DropReason.NETFILTER_DROP)
-            return DROP
-    elif ctinfo == IP_CT_ESTABLISHED or ctinfo == IP_CT_ESTABLISHED_REPLY:  # noqa: PLR1714, SIM109
-        if _oif_changed(skb, skb.ct, hook):
-            return _kill(skb, skb.ct)
-        return nf_nat_packet(skb, skb.ct, hook)
+    if skb.ctinfo != IP_CT_NEW and skb.ip.proto == IPPROTO_ICMP:  # RELATED: an error
+        if nf_nat_icmp_reply_translation(skb, skb.ct, hook):
+            return ACCEPT
+        drop(skb, DropReason.NETFILTER_DROP)
+        return DROP
     return nf_nat_inet_fn(skb, hook)
 
 
@@ -311,36 +306,30 @@ def nf_nat_ipv4_pre_routing(skb: SkBuff, hook: int) -> int:
     ct = skb.ct
     if ct is None:
         return ACCEPT
-    ctinfo = skb.ctinfo
-    if ctinfo == 0 and not ct.status & IPS_DST_NAT or ctinfo == 3 and not ct.status & IPS_SRC_NAT:
-        return ACCEPT
-    daddr = skb.ip.daddr
-    verdict = nf_nat_ipv4_fn(skb, hook)
+    ctinfo, daddr, verdict = skb.ctinfo, skb.ip.daddr, ACCEPT
+    if ctinfo == IP_CT_ESTABLISHED or ctinfo == IP_CT_ESTABLISHED_REPLY:  # noqa: SIM109
+        if not ct.status & (IPS_DST_NAT if ctinfo == IP_CT_ESTABLISHED else IPS_SRC_NAT):
+            return ACCEPT
+        nf_nat_manip_pkt(skb, ct, NF_NAT_MANIP_DST, hook)
+    else:
+        verdict = nf_nat_ipv4_fn(skb, hook)
     if verdict == ACCEPT and skb.ip.daddr != daddr:
         skb.dst = None
     return verdict
 
 
-def nf_nat_ipv4_local_in(skb: SkBuff, hook: int) -> int:
-    """Sources of what is for this machine. Linux: nf_nat_ipv4_local_in()."""
+def nf_nat_ipv4_source(skb: SkBuff, hook: int) -> int:
+    """Sources of what leaves, and of what is for this machine. Linux: nf_nat_ipv4_out(), nf_nat_ipv4_local_in()."""
     ct = skb.ct
     if ct is None:
         return ACCEPT
     ctinfo = skb.ctinfo
-    if ctinfo == 0 and not ct.status & IPS_SRC_NAT or ctinfo == 3 and not ct.status & IPS_DST_NAT:
+    if ctinfo == IP_CT_ESTABLISHED or ctinfo == IP_CT_ESTABLISHED_REPLY:  # noqa: SIM109
+        if ct.masq_index and _oif_changed(skb, ct, hook):
+            return _kill(skb, ct)
+        if ct.status & (IPS_SRC_NAT if ctinfo == IP_CT_ESTABLISHED else IPS_DST_NAT):
+            nf_nat_manip_pkt(skb, ct, NF_NAT_MANIP_SRC, hook)
         return ACCEPT
-    return nf_nat_ipv4_fn(skb, hook)
-
-
-def nf_nat_ipv4_out(skb: SkBuff, hook: int) -> int:
-    """Sources of what leaves. Linux: nf_nat_ipv4_out()."""
-    ct = skb.ct
-    if ct is None:
-        return ACCEPT
-    ctinfo = skb.ctinfo
-    if ctinfo == 0 and not ct.status & IPS_SRC_NAT or ctinfo == 3 and not ct.status & IPS_DST_NAT:
-        if not ct.masq_index:
-            return ACCEPT
     return nf_nat_ipv4_fn(skb, hook)
 
 
@@ -350,23 +339,26 @@ def nf_nat_ipv4_local_fn(skb: SkBuff, hook: int) -> int:
     if ct is None:
         return ACCEPT
     ctinfo = skb.ctinfo
-    if ctinfo == 0 and not ct.status & IPS_DST_NAT or ctinfo == 3 and not ct.status & IPS_SRC_NAT:
-        return ACCEPT
-    verdict = nf_nat_ipv4_fn(skb, hook)
-    if verdict != ACCEPT:
-        return verdict
+    if ctinfo == IP_CT_ESTABLISHED or ctinfo == IP_CT_ESTABLISHED_REPLY:  # noqa: SIM109
+        if not ct.status & (IPS_DST_NAT if ctinfo == IP_CT_ESTABLISHED else IPS_SRC_NAT):
+            return ACCEPT
+        nf_nat_manip_pkt(skb, ct, NF_NAT_MANIP_DST, hook)
+    else:
+        verdict = nf_nat_ipv4_fn(skb, hook)
+        if verdict != ACCEPT:
+            return verdict
     mine, other = (ct.orig, ct.reply) if skb.ctdir == ORIGINAL else (ct.reply, ct.orig)
     if mine[2] != other[0]:
-        from kubenet.kernel.ipv4.output import ip_route_me_harder
-
+        outdev = skb.outdev
         if ip_route_me_harder(skb):
             drop(skb, DropReason.IP_OUTNOROUTES)
             return DROP
+        skb.outdev = outdev  # the hooks after this one still see the old device, as `-o` does on 6.18
     return ACCEPT
 
 
 _HOOKS = ((PREROUTING, PRI_NAT_DST, nf_nat_ipv4_pre_routing), (OUTPUT, PRI_NAT_DST, nf_nat_ipv4_local_fn),
-          (INPUT, PRI_NAT_SRC, nf_nat_ipv4_local_in), (POSTROUTING, PRI_NAT_SRC, nf_nat_ipv4_out))
+          (INPUT, PRI_NAT_SRC, nf_nat_ipv4_source), (POSTROUTING, PRI_NAT_SRC, nf_nat_ipv4_source))
 
 
 def _register_hooks(net: NetNamespace) -> None:
@@ -391,6 +383,7 @@ def masq_inet_event(dev: Any, addr: int) -> None:
 
 
 netdev_chain.append(masq_device_event)
+inetaddr_chain.append(masq_inet_event)
 
 
 # -- what a trace shows

@@ -3,8 +3,7 @@
     {"from": "client", "src": "10.48.1.5", "sport": 40000, "dst": "10.48.2.7", "dport": 80, "flags": "S", "seq": 1000, ...}
 
 The client side is 10.48.1.0/24 (router 10.48.1.1), the server side 10.48.2.0/24 (router 10.48.2.1). A packet goes through the
-hooks a forwarded one meets, PREROUTING and POSTROUTING, or INPUT if it is for the router. INVALID packets are dropped in
-between, as `iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP` does on a real router (record.py).
+hooks a forwarded one meets; one for the router itself ends in its INPUT chain. INVALID packets are dropped in between, as `iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP` does on a real router (record.py).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 from kubenet.kernel.host import Host
 from kubenet.kernel.netfilter.conntrack import conntrack_line, nf_ct_netns_get
-from kubenet.kernel.netfilter.core import ACCEPT, FORWARD, INPUT, NFPROTO_IPV4, POSTROUTING, PREROUTING, nf_hook
+from kubenet.kernel.netfilter.core import ACCEPT, FORWARD, NFPROTO_IPV4, POSTROUTING, PREROUTING, nf_hook
 from kubenet.kernel.netfilter.nat import (
     NF_NAT_MANIP_DST,
     NF_NAT_MANIP_SRC,
@@ -133,7 +132,7 @@ class World:
         if nf_hook(NFPROTO_IPV4, PREROUTING, skb) != ACCEPT:
             return False
         if skb.ip.daddr in ROUTERS:
-            return nf_hook(NFPROTO_IPV4, INPUT, skb) == ACCEPT
+            return False  # the router's INPUT chain drops everything
         out = self.devs["client" if skb.ip.daddr >> 8 == ip4("10.48.1.0") >> 8 else "server"]
         skb.dst = SimpleNamespace(nexthop=skb.ip.daddr, dev=out)
         skb.outdev = skb.dev = out

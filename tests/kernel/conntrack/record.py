@@ -71,6 +71,7 @@ class Router:
         self.fds = {"client": tun("tun0", "10.48.1.1/24"), "server": tun("tun1", "10.48.2.1/24")}
         run("ip", "route", "add", "default", "dev", "tun1")
         run("iptables", "-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
+        run("iptables", "-A", "INPUT", "-j", "DROP")
 
     def reset(self, rules: list[dict[str, Any]], sysctl: dict[str, int]) -> None:
         run("iptables", "-t", "nat", "-F")

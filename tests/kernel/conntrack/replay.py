@@ -42,9 +42,11 @@ def anonymous_out(out: dict[str, Any] | None, known: set[int]) -> dict[str, Any]
     """The packet without random ports and ids."""
     if out is None:
         return None
-    drawn = {key: "random" for key in ("sport", "dport") if key in out and out[key] not in known}
+    drawn: dict[str, Any] = {key: "random" for key in ("sport", "dport") if key in out and out[key] not in known}
     if "rest" in out and out["rest"] >> 16 not in known and "quote" not in out:
         drawn["rest"] = "random"
+    if "quote" in out:
+        drawn["quote"] = anonymous_out(out["quote"], known)
     return {**out, **drawn}
 
 

@@ -125,7 +125,7 @@ class ConntrackTable:
             found = self.table.get(key)
             if found is not None and found[0] is ct:
                 del self.table[key]
-                if direction == REPLY:
+                if found[1] == REPLY:
                     self.count -= 1
         if self._slots is not None:
             self._slot_remove(ct)

@@ -206,6 +206,7 @@ def _adopt_ignored_syn(tp: TcpTrack, direction: int) -> None:
     client.flags = tp.last_flags
     client.td_maxack = 0
     server = TcpPeer()
+    server.flags = tp.seen[direction].flags & F_BE_LIBERAL  # a picked-up connection stays liberal (observed on 6.18)
     tp.seen = (server, client) if direction == ORIGINAL else (client, server)
 
 

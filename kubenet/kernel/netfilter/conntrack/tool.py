@@ -150,7 +150,10 @@ def _set(req: Request, name: str, text: str) -> None:
     elif name == "family":
         if text not in ("ipv4", "ipv6"):
             raise UsageError(f"unknown `{text}' address family")
-        want.family = AF_INET if text == "ipv4" else AF_INET6
+        family = AF_INET if text == "ipv4" else AF_INET6
+        if want.family not in (None, family):
+            raise UsageError("mismatched address family")
+        want.family = family
     elif name == "mark":
         mark, _, mask = text.partition("/")
         want.mark = (_number(mark), _number(mask) if mask else 0xFFFFFFFF)
