@@ -17,7 +17,7 @@ from kubenet.cli.get import Wanted, full_name, parse_words
 from kubenet.cli.kube import MANAGER, Kube, path_of, status_error
 from kubenet.cli.render import seconds
 from kubenet.cluster.api.kinds import KINDS, KindInfo
-from kubenet.errors import KubenetError, NotFoundError, UsageError, WrongMomentError
+from kubenet.errors import KubenetError, UsageError, WrongMomentError
 from kubenet.units import SEC, parse_duration
 
 if TYPE_CHECKING:
@@ -32,10 +32,12 @@ WORKLOADS = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job
 @click.command(
     "apply", cls=Cmd, usage=["apply -f PATH [-f PATH ...] [-R] [-n NS] [--no-wait]"],
     examples=[("kubenet apply -f manifests/shop", "all manifests of a directory"), ("kubenet apply -f web.yaml --no-wait", ""),
-              ("kubenet apply -f - < web.yaml", "from standard input"), ("kubenet apply -f manifests/shop --dry-run", "check, change nothing")],
+              ("kubenet apply -f - < web.yaml", "from standard input"),
+              ("kubenet apply -f manifests/shop --dry-run", "check, change nothing")],
     exits="0 applied, 2 wrong usage, 4 invalid manifest, 6 another topology",
 )
-@click.option("-f", "--filename", "paths", multiple=True, required=True, metavar="PATH", help="file, directory or - for stdin; may repeat")
+@click.option("-f", "--filename", "paths", multiple=True, required=True, metavar="PATH",
+              help="file, directory or - for stdin; may repeat")
 @click.option("-R", "--recursive", is_flag=True, help="directories below, too")
 @namespace_option
 @click.option("--no-wait", is_flag=True, help="do not let time pass until it runs")
@@ -124,7 +126,8 @@ def _refusal(manifest: Manifest, code: int, status: Any) -> KubenetError:
     status = status if isinstance(status, dict) else {}
     if status.get("reason") == "Conflict":
         return status_error(code, status, manifest.label, f"{manifest.file}:{manifest.start}")
-    return decode.explain(manifest, ApiError(code, str(status.get("reason", "")), str(status.get("message", "")), status.get("details")))
+    reason, message = str(status.get("reason", "")), str(status.get("message", ""))
+    return decode.explain(manifest, ApiError(code, reason, message, status.get("details")))
 
 
 def _say_lint(kube: Kube, manifests: list[Manifest], state: State) -> None:
@@ -181,7 +184,8 @@ def duration(text: str) -> int:
 
 @click.command(
     "delete", cls=Cmd, usage=["delete KIND NAME... [-n NS]", "delete KIND -l SELECTOR | --all", "delete -f PATH"],
-    examples=[("kubenet delete pod web-0", ""), ("kubenet delete pod,svc -l app=web", ""), ("kubenet delete -f manifests/shop", "")],
+    examples=[("kubenet delete pod web-0", ""), ("kubenet delete pod,svc -l app=web", ""),
+              ("kubenet delete -f manifests/shop", "")],
     exits="0 deleted, 3 not found, 2 wrong usage",
 )
 @click.argument("words", nargs=-1, metavar="[KIND [NAME...]]", shell_complete=complete_kinds_and_names)
@@ -251,9 +255,10 @@ def _delete_one(kube: Kube, info: KindInfo, namespace: str, name: str, options: 
     if code == 404 and ignore:
         return 0
     if code >= 400:
-        error = kube.not_found(info, namespace, name) if code == 404 else status_error(code, answer, f'{info.singular} "{name}" not deleted')
+        what = f'{info.singular} "{name}" not deleted'
+        error = kube.not_found(info, namespace, name) if code == 404 else status_error(code, answer, what)
         click.echo("\n".join(error.lines()), err=True)
-        return NotFoundError.exit_code if code == 404 else error.exit_code
+        return error.exit_code
     resource = f"{info.singular}.{info.group}" if info.group else info.singular
     click.echo(f'{resource} "{name}" {"force deleted" if options.get("gracePeriodSeconds") == 0 else "deleted"}')
     return 0

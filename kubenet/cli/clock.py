@@ -88,8 +88,10 @@ def _date(epoch: int, ns: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 1_000_000_000 // 1_000_000:03d}Z"
 
 
-@click.command("undo", cls=Cmd, usage=["undo [N]"], examples=[("kubenet undo", "the last command"), ("kubenet undo 3", "the last three")],
-               exits="0 done, 6 nothing to undo")
+@click.command(
+    "undo", cls=Cmd, usage=["undo [N]"], examples=[("kubenet undo", "the last command"), ("kubenet undo 3", "the last three")],
+    exits="0 done, 6 nothing to undo",
+)
 @click.argument("count", type=click.IntRange(min=1), default=1)
 @click.pass_context
 def undo(ctx: click.Context, count: int) -> None:

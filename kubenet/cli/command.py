@@ -139,14 +139,15 @@ class Cmd(click.Command):
 
         formatter.width = 80
         formatter.write(self.get_usage(ctx).replace("\n       usage: ", "\n       ") + "\n\n")
-        formatter.write(inspect.cleandoc(self.help or "") + "\n")
+        formatter.write(_indented(inspect.cleandoc(self.help or "")) + "\n")
         if self.examples:
             widest = max(len(line) for line, _ in self.examples)
             formatter.write("\nExamples:\n")
             for line, comment in self.examples:
                 together = f"  {line:{min(widest, 44)}}  {comment}".rstrip()
                 formatter.write((together if len(together) <= 80 else f"  {line}\n      {comment}") + "\n")
-        records = [r for p in self.get_params(ctx) if (r := p.get_help_record(ctx)) is not None]
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        records = [r for p in options if (r := p.get_help_record(ctx)) is not None and r[0] != "--help"]
         if records:
             formatter.write("\nOptions:\n")
             formatter.indent()
@@ -155,6 +156,16 @@ class Cmd(click.Command):
         formatter.write("\nOptions of all commands: kubenet help\n")
         if self.exits:
             formatter.write(f"Exit codes: {self.exits}\n")
+
+
+def _indented(text: str) -> str:
+    """Docstrings of click commands are cleaned of all indentation; lines after one that ends in a colon get theirs back."""
+    out: list[str] = []
+    listing = False
+    for line in text.splitlines():
+        out.append("  " + line if listing and line else line)
+        listing = line.endswith(":") or listing and bool(line)
+    return "\n".join(out)
 
 
 namespace_option = click.option("-n", "--namespace", default="default", metavar="NS", help="namespace; `default` if not given")

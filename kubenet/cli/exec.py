@@ -27,10 +27,13 @@ CHUNK = 1 << 16
 
 @click.command(
     "exec", cls=Cmd, dashdash=True, usage=["exec POD|NODE [-n NS] [-c CONTAINER] [-i] [-t] -- COMMAND [ARG...]"],
-    examples=[("kubenet exec client -- curl -s http://web", ""), ("kubenet exec node-1 -- iptables-save -t nat", "nodes have tools, too"),
-              ("kubenet exec deploy/web -- ss -ltn", "a pod of the deployment"), ("kubenet exec -it client -- sh", "a shell"),
+    examples=[("kubenet exec client -- curl -s http://web", ""),
+              ("kubenet exec node-1 -- iptables-save -t nat", "nodes have tools, too"),
+              ("kubenet exec deploy/web -- ss -ltn", "a pod of the deployment"),
+              ("kubenet exec -it client -- sh", "a shell"),
               ("echo hello | kubenet exec -i client -- cat", "")],
-    exits="the command's own; 125 kubenet failed, 126 cannot be run, 127 no such\ncommand, 128+n ended by signal n; 2 wrong usage",
+    exits="the command's own; 125 kubenet failed, 126 cannot be run,\n"
+          "127 no such command, 128+n ended by signal n; 2 wrong usage",
 )
 @click.argument("target", shell_complete=complete_targets)
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="")

@@ -53,9 +53,10 @@ FORMATS = ("table", "wide", "json", "yaml", "name", "jsonpath", "custom-columns"
 
 @click.command(
     "get", cls=Cmd,
-    usage=["get KIND[,KIND] [NAME...] [-n NS | -A] [-o FORMAT] [-l SELECTOR] [--watch]", "get KIND/NAME ..."],
+    usage=["get KIND[,KIND] [NAME...] [-n NS | -A] [-o FORMAT] [--watch]", "get KIND/NAME ..."],
     examples=[("kubenet get pods", "those of namespace default"), ("kubenet get po,svc -A", "of all namespaces"),
-              ("kubenet get svc web -o yaml", "one, in full"), ("kubenet get pods -l app=web -o wide", "with addresses and nodes"),
+              ("kubenet get svc web -o yaml", "one, in full"),
+              ("kubenet get pods -l app=web -o wide", "with addresses and nodes"),
               ("kubenet get pods --sort-by .metadata.name", ""), ("kubenet get pods --watch", "changes, until Ctrl-C"),
               ("kubenet get pods -o jsonpath='{.items[*].status.podIP}'", "")],
     exits="0 found, 3 not found, 2 wrong usage",

@@ -1,4 +1,7 @@
-"""`kubenet logs`: what a container printed, and with -f what it prints from now on, while virtual time runs with the wall clock."""
+"""`kubenet logs`: what a container printed, and with -f what it prints from now on.
+
+With -f, virtual time runs along with the wall clock.
+"""
 
 from __future__ import annotations
 

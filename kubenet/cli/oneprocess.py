@@ -1,7 +1,7 @@
 """`kubenet run PATH -- POD CMD`: a cluster, one command and its output, all in this process. No session, no server, no files.
 
-It is the library (cluster/cluster.py) with a command line's streams: what the command prints appears as it prints it, and its exit
-code is ours. Python's garbage collection is off for as long as it takes, as in every run of the emulator.
+It is the library (cluster/cluster.py) with a command line's streams: what the command prints appears as it prints it, and
+its exit code is ours. Python's garbage collection is off for as long as it takes, as in every run of the emulator.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ def _topology(name: str, nodes: int, **more: Any) -> Obj:
 
 PROFILES: dict[str, tuple[str, Obj]] = {
     "three-nodes": ("node-1, node-2, node-3 and a client outside", _topology("three-nodes", 3)),
-    "two-nodes": ("node-1, node-2; the API's Service is 10.96.0.2, as in the labs", _topology("two-nodes", 2, kubernetesService="10.96.0.2")),
+    "two-nodes": ("node-1, node-2; the API's Service is 10.96.0.2, as in the labs",
+                  _topology("two-nodes", 2, kubernetesService="10.96.0.2")),
 }
 
 

@@ -32,7 +32,8 @@ def _complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: s
 @click.command(
     "up", cls=Cmd, usage=["up [PROFILE | -f TOPOLOGY.yaml] [--seed N]"],
     examples=[("kubenet up", "three nodes, or the session as it was left"), ("kubenet up two-nodes", "the labs' cluster"),
-              ("kubenet up -f manifests/topologies/slow-link.yaml", ""), ("kubenet --session other up --seed 8", "a second session")],
+              ("kubenet up -f manifests/topologies/slow-link.yaml", ""),
+              ("kubenet --session other up --seed 8", "a second session")],
     exits="0 running, 2 wrong usage, 4 invalid topology, 6 there is another session",
 )
 @click.argument("profile", default="", shell_complete=_complete_profiles)
@@ -163,7 +164,7 @@ def status(ctx: click.Context, output: str) -> None:
     if sock is None:
         if not session.exists():
             raise no_session(session)
-        found: Obj = {"session": session.name, "running": False, "journal_bytes": session.journal.stat().st_size}
+        found: Obj = {"session": session.name, "mode": "stopped", "journal_bytes": session.journal.stat().st_size}
         click.echo(json.dumps(found, indent=2) if output == "json" else
                    f"session {session.name}: stopped; the next command replays its journal ({found['journal_bytes']} bytes)")
         return
@@ -171,7 +172,7 @@ def status(ctx: click.Context, output: str) -> None:
         header = client.call("status")[0]
     found = {key: value for key, value in header.items() if key != "id"}
     if output == "json":
-        click.echo(json.dumps({**found, "running_processes": True}, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
     for name, text in _lines(found, state):
         click.echo(f"{name:12} {text}")
@@ -184,10 +185,10 @@ def _lines(found: Obj, state: State) -> list[tuple[str, str]]:
     kubeconfig = str(session.kubeconfig)
     kubeconfig = "~" + kubeconfig[len(home):] if kubeconfig.startswith(home + os.sep) else kubeconfig
     bounds = found.get("bounds", {})
-    outside = found.get("outside") or []
+    beside = f"; outside: {', '.join(found['outside'])}" if found.get("outside") else ""
     return [
         ("session", f"{found['session']}, processes {session.pid()} (front) and {found['engine_pid']} (engine)"),
-        ("cluster", f"{found.get('topology', '')}: {', '.join(found['nodes'])}" + (f"; outside: {', '.join(outside)}" if outside else "")),
+        ("cluster", f"{found.get('topology', '')}: {', '.join(found['nodes'])}" + beside),
         ("time", f"{seconds(found['now'])}, step {found['step']}, {found['mode']}"),
         ("pods", f"{found['pods']}, {found.get('running', '?')} running"),
         ("seed", str(found["seed"])),

@@ -191,7 +191,9 @@ class Service:
             process = self.engine.processes.get(exec_id)
             if process is not None and not process.done:
                 self._input(header, "signal", {"exec": exec_id, "signal": 1})
-            self.engine.waits = [w for w in self.engine.waits if getattr(w, "owner", None) != number]
+        kept = [w for w in self.engine.waits if getattr(w, "owner", None) != number]
+        if len(kept) < len(self.engine.waits):  # a run whose command was interrupted ends here, and so does its replay
+            self.engine.waits = kept
             self.engine.mark()
 
     def op_exec(self, header: Header, body: bytes) -> None:
@@ -276,7 +278,9 @@ class Service:
             self.engine.mark(header.get("group", ""))
             self.reply({"id": header["id"], **answer(ok)})
 
-        self.engine.waits.append(Wait(deadline, done, finish))
+        wait = Wait(deadline, done, finish)
+        wait.owner = header["id"]  # type: ignore[attr-defined]
+        self.engine.waits.append(wait)
 
     def op_run(self, header: Header, body: bytes) -> None:
         """Let virtual time pass."""
@@ -374,6 +378,10 @@ class Service:
         self.pcaps[name] = self.cluster.start_capture(header["target"], header.get("dev", ""),
                                                       namespace=header.get("namespace", "default"))
         return {"ok": True, "devices": self.pcaps[name].devices()}
+
+    def op_pcap_list(self, header: Header, body: bytes) -> Header:
+        """The captures that run."""
+        return {"captures": [{"name": name, "devices": c.devices(), "packets": c.packets} for name, c in self.pcaps.items()]}
 
     def op_pcap_stop(self, header: Header, body: bytes) -> None:
         """End a capture and hand over its file."""

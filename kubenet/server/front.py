@@ -68,7 +68,7 @@ class EngineLink:
         """Hand out answers until the engine is gone; then tell everyone who waits."""
         unpacker = frames.Unpacker()
         reason = "the engine ended"
-        while data := await self.reader.read(1 << 20):
+        while data := await self._read():
             for header, body in unpacker.feed(data):
                 if header.get("fatal"):
                     reason = header["error"]["what"]
@@ -79,6 +79,13 @@ class EngineLink:
         for number in list(self.pending):
             self._deliver({"id": number, "error": error}, b"")
         self.down.set()
+
+    async def _read(self) -> bytes:
+        """What the engine sends next; b"" once it is gone, however it went."""
+        try:
+            return await self.reader.read(1 << 20)
+        except ConnectionError:
+            return b""
 
     def _deliver(self, header: Header, body: bytes) -> None:
         number = header.get("id", 0)
@@ -185,7 +192,7 @@ async def _engine_ready(link: EngineLink, ready: Ready) -> bool:
         try:
             length = await link.reader.readexactly(4)
             data = await link.reader.readexactly(int.from_bytes(length, "big"))
-        except asyncio.IncompleteReadError:
+        except (asyncio.IncompleteReadError, ConnectionError):
             ready.say({"error": {"what": "the engine did not start", "why": "its last words are in the session's log",
                                  "try": "kubenet reset", "at": "", "exit": 70}})
             return False

@@ -25,7 +25,8 @@ FORWARDED = ("content-type", "accept", "user-agent", "if-none-match")
 
 
 def _status(code: int, reason: str, message: str) -> web.Response:
-    body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code}
+    body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason,
+            "code": code}
     return web.json_response(body, status=code)
 
 
