@@ -151,9 +151,6 @@ class Link:
         end.bytes += skb.len + ETH_HLEN
         far = self.ends[1] if end is self.ends[0] else self.ends[0]
         at += self.latency
-        if at < end.last_arrival:
-            at = end.last_arrival
-        end.last_arrival = at
         if skb.tr is not None:
             station(skb, "link_send", f"on {self.name}, {(at - self.loop.now) // USEC} us")
         far.device.arrive(skb, at)
@@ -185,13 +182,15 @@ class Link:
         arrives = leaves + self.latency + extra
         if self.jitter:
             arrives += rng.below(2 * self.jitter + 1) - min(self.jitter, self.latency)
+        held = extra > 0
         if self.reorder and rng.unit() < self.reorder:
             arrives += self.reorder_hold
-        elif extra == 0:
+            held = True
+        if not held:
             arrives = end.last_arrival = max(arrives, end.last_arrival)
-        self._deliver(skb, arrives, end)
+        self._deliver(skb, arrives, end, held)
         if self.duplicate and rng.unit() < self.duplicate:
-            self._deliver(skb.clone(), arrives, end)
+            self._deliver(skb.clone(), arrives, end, held)
         return 0
 
     def _serialise(self, skb: SkBuff, at: int, end: LinkEnd) -> int:
@@ -215,18 +214,28 @@ class Link:
             qdisc.bytes += size
         return end.free_at
 
-    def _deliver(self, skb: SkBuff, at: int, end: LinkEnd) -> None:
+    def _deliver(self, skb: SkBuff, at: int, end: LinkEnd, held: bool) -> None:
+        """The frame is at the other end at time `at`; one that was held back only then meets the switch."""
         end.frames += skb.gso_segs
         end.bytes += skb.len + ETH_HLEN
         far = self.ends[1] if end is self.ends[0] else self.ends[0]
         if skb.tr is not None:
             station(skb, "link_send", f"on {self.name}, {(at - self.loop.now) // USEC} us")
-        far.device.arrive(skb, at)
+        if held and not isinstance(far.device, Nic):
+            self.loop.call_at(at, _arrive_late, (far.device, skb))
+        else:
+            far.device.arrive(skb, at)
 
     def _lose(self, skb: SkBuff, end: LinkEnd, reason: int) -> int:
         end.dropped += 1
         drop(skb, reason)
         return 0
+
+
+def _arrive_late(job: tuple[Any, SkBuff]) -> None:
+    """The event of a frame that others have overtaken on its way to the switch."""
+    device, skb = job
+    device.arrive(skb, device.link.loop.now)
 
 
 def check_wire(skb: SkBuff) -> None:

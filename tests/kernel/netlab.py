@@ -102,8 +102,8 @@ class Lab:
         net.icmp.raw_err = self._error
         dst_ip = ip4(dst)
         route = ip_route_output_key(net, dst_ip, ip4(source) if source else 0)
-        return ipv4_ops.send_datagram(net, None, route.prefsrc, dst_ip, 1, IcmpHdr(8, 0, 1 << 16 | self._seq), bytes(size), route,
-                                      ttl, tos, df)
+        icmp = IcmpHdr(8, 0, 1 << 16 | self._seq)
+        return ipv4_ops.send_datagram(net, None, route.prefsrc, dst_ip, 1, icmp, bytes(size), route, ttl, tos, df)
 
     def ping(self, net: NetNamespace, dst: str, wait: float = 5, **options: Any) -> list[str]:
         self.got.clear()

@@ -1,7 +1,7 @@
 """Which counters move where, and what the sender hears.
 
-Every expectation here is what Linux 6.18 did in three namespaces joined by veth (client 10.1.0.2, router, server 10.2.0.2; offloads
-off), read with nstat after one ping; octets are left out.
+Every expectation here is what Linux 6.18 did in three namespaces joined by veth (client 10.1.0.2, router, server
+10.2.0.2; offloads off), read with nstat after one ping; octets are left out.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ def test_a_ping_through_a_router() -> None:
     lab, nets = world()
     assert lab.ping(nets[0], "10.2.0.2") == ["64 bytes from 10.2.0.2: ttl=63"]
     check(lab, nets,
-          "IpInReceives=1 IpInDelivers=1 IpOutRequests=1 IpOutTransmits=1 IcmpInMsgs=1 IcmpInEchoReps=1 IcmpOutMsgs=1 IcmpOutEchos=1",
+          "IpInReceives=1 IpInDelivers=1 IpOutRequests=1 IpOutTransmits=1 IcmpInMsgs=1 IcmpInEchoReps=1 IcmpOutMsgs=1 "
+          "IcmpOutEchos=1",
           "IpInReceives=2 IpForwDatagrams=2 IpOutTransmits=2",
-          "IpInReceives=1 IpInDelivers=1 IpOutRequests=1 IpOutTransmits=1 IcmpInMsgs=1 IcmpInEchos=1 IcmpOutMsgs=1 IcmpOutEchoReps=1")
+          "IpInReceives=1 IpInDelivers=1 IpOutRequests=1 IpOutTransmits=1 IcmpInMsgs=1 IcmpInEchos=1 IcmpOutMsgs=1 "
+          "IcmpOutEchoReps=1")
 
 
 def test_ttl_runs_out() -> None:
@@ -142,7 +144,10 @@ def test_unknown_protocol() -> None:
 
 
 def test_errors_to_one_target_are_limited_to_a_burst_of_six() -> None:
-    """20 packets, 1 ms apart: six errors; the others count as IcmpOutRateLimitHost. (The kernel was asked one token short: 5, 15.)"""
+    """20 packets, 1 ms apart: six errors; the others count as IcmpOutRateLimitHost.
+
+    (The kernel was asked just after another error, one token short: it sent 5 and counted 15.)
+    """
     lab, nets = world()
     for _ in range(20):
         lab.send(nets[0], "10.2.0.2", wait=0.001)

@@ -1,4 +1,5 @@
-"""ARP and neighbour unreachability detection: RFC 826, RFC 4861 7.3, ip-sysctl neigh/*, and the times of the kernel profile."""
+"""ARP and neighbour unreachability detection: RFC 826, RFC 4861 7.3, ip-sysctl neigh/*, and the times of the kernel
+profile."""
 
 from __future__ import annotations
 

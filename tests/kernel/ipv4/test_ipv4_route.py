@@ -31,8 +31,7 @@ KINDS = {1: "", RTN_LOCAL: "local ", RTN_BROADCAST: "broadcast "}
 
 
 def table(net, number: int = 254) -> list[str]:
-    return [f"{KINDS[r.type]}{cidr_text(r.prefix, r.plen)} dev {r.dev.name}" + (f" via {ip4_text(r.gateway)}" if r.gateway else "")
-            for r in fib_dump(net, number)]
+    return [f"{KINDS[r.type]}{cidr_text(r.prefix, r.plen)} dev {r.dev.name}" for r in fib_dump(net, number)]
 
 
 @pytest.fixture
@@ -82,11 +81,11 @@ def test_secondary_addresses_go_with_the_first_one(lab: Lab) -> None:
 
 def test_errors_of_ip_route(lab: Lab) -> None:
     a = lab.a
-    assert error_of(errno.ENETUNREACH, fib_add, a, ip4("10.10.0.0"), 16, gateway=ip4("10.99.0.1")) == "Nexthop has invalid gateway."
+    invalid = "Nexthop has invalid gateway."
+    assert error_of(errno.ENETUNREACH, fib_add, a, ip4("10.10.0.0"), 16, gateway=ip4("10.99.0.1")) == invalid
     assert error_of(errno.EINVAL, fib_add, a, ip4("10.10.0.1"), 16, gateway=ip4("10.9.0.2")) == (
         "Invalid prefix for given prefix length.")
-    assert error_of(errno.ENETUNREACH, fib_add, a, ip4("10.10.0.0"), 16, gateway=ip4("10.9.0.2"), dev=a.lo) == (
-        "Nexthop has invalid gateway.")
+    assert error_of(errno.ENETUNREACH, fib_add, a, ip4("10.10.0.0"), 16, gateway=ip4("10.9.0.2"), dev=a.lo) == invalid
     fib_add(a, ip4("10.10.0.0"), 16, gateway=ip4("10.9.0.2"))
     error_of(errno.EEXIST, fib_add, a, ip4("10.10.0.0"), 16, gateway=ip4("10.9.0.3"))
     fib_add(a, ip4("10.10.0.0"), 16, gateway=ip4("10.9.0.3"), metric=10)
@@ -176,7 +175,10 @@ def test_loopback_addresses_stay_home_unless_route_localnet() -> None:
 
 @pytest.mark.parametrize("value, passes", [(0, True), (1, False), (2, True)])
 def test_rp_filter_strict_and_loose(value: int, passes: bool) -> None:
-    """RFC 3704 2.2 and 2.4: strict wants the way back on the same device, loose any way back. The larger of all and device holds."""
+    """RFC 3704 2.2 and 2.4: strict wants the way back on the same device, loose any way back.
+
+    The larger of the settings for all devices and for this one holds.
+    """
     lab = Lab()
     client, router, server = lab.routed()
     inet_addr_add(client.lo, ip4("10.2.0.50"), 32)  # an address whose way back is the server's link
