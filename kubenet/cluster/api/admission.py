@@ -152,13 +152,14 @@ def allocate_service(adm: Admission, svc: Obj, old: Obj | None) -> None:
     kind = spec.get("type")
     if old is not None:
         _keep_allocated(spec, before)
+        _drop_needless(spec, before)
     if kind == "ExternalName":
         for field in ("clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
             spec.pop(field, None)
         if spec.get("clusterIP") == before.get("clusterIP"):
             spec.pop("clusterIP", None)
     elif kind in ("ClusterIP", "NodePort", "LoadBalancer"):
-        _cluster_ip(adm, svc)
+        _cluster_ip(adm, svc, before)
     _node_ports(adm, svc, before)
 
 
@@ -179,9 +180,26 @@ def _keep_allocated(spec: Obj, before: Obj) -> None:
         spec.setdefault("healthCheckNodePort", before["healthCheckNodePort"])
 
 
-def _cluster_ip(adm: Admission, svc: Obj) -> None:
+def _drop_needless(spec: Obj, before: Obj) -> None:
+    """Fields the new type has no use for go, if the client only left them standing. Kubernetes: dropTypeDependentFields()."""
+    external = spec.get("type") in ("NodePort", "LoadBalancer")
+    for field, needed in (
+        ("externalTrafficPolicy", external or bool(spec.get("externalIPs"))),
+        ("allocateLoadBalancerNodePorts", spec.get("type") == "LoadBalancer"),
+        ("loadBalancerClass", spec.get("type") == "LoadBalancer"),
+    ):
+        if not needed and field in spec and spec[field] == before.get(field):
+            del spec[field]
+
+
+def _cluster_ip(adm: Admission, svc: Obj, before: Obj) -> None:
     spec, owner = svc["spec"], _owner(svc)
     ips = spec.get("clusterIPs")
+    had = before.get("clusterIP") if before.get("type") != "ExternalName" else ""
+    if had and spec.get("clusterIP") != had:
+        if ips == before.get("clusterIPs"):                 # only the singular was changed: it speaks for both
+            spec["clusterIPs"] = [spec["clusterIP"]]
+        return                                              # validation refuses the change
     ip = spec.get("clusterIP") or (ips[0] if ips else "")
     if ips and spec.get("clusterIP") and ips[0] != spec["clusterIP"]:
         raise _refuse(svc, "spec.clusterIPs", [ips[0]], "first value must match `clusterIP`")

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from kubenet.cluster.api import codec, discovery, openapi, selectors, table
 from kubenet.cluster.api.admission import Admission
-from kubenet.cluster.api.kinds import BY_PLURAL, GROUPS, KindInfo
+from kubenet.cluster.api.kinds import BY_PLURAL, GROUPS, KINDS, KindInfo
 from kubenet.cluster.api.status import ApiError, bad_request, expired, method_not_allowed, no_such_path, not_found
 from kubenet.cluster.store import DELETED, Clock, Event, Key, Store, Watch
 
@@ -137,7 +137,7 @@ class Api:
         """A stream of events for ?watch=true on a list path, or on one object. ApiError before it starts."""
         req = Request("GET", query, {k.lower(): v for k, v in (headers or {}).items()}, b"")
         route = parse_route(path)
-        if route.sub:
+        if route.sub or route.info.kind not in KINDS:
             raise no_such_path()
         return WatchStream(self, route, req)
 
@@ -201,6 +201,8 @@ class Api:
         return write.handle(self, req, route)
 
     def _read(self, req: Request, route: Route) -> Response:
+        if route.info.kind not in KINDS:
+            raise method_not_allowed()                          # reviews are only asked by POST
         if not route.name:
             return self.list_all(req, route)
         if route.sub == "scale" and route.info.scale:

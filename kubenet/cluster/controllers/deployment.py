@@ -375,7 +375,8 @@ class DeploymentController(Controller):
                     "message": f"Created new replica set \"{new['metadata']['name']}\""}, deadline
         since = ((seconds_of(old.get("lastUpdateTime")) or 0) - self.store.epoch_s) * SEC
         left = since + deadline - self.store.clock.now
-        if not _moved(status, made) and old.get("reason") != "NewReplicaSetAvailable" and left <= 0:
+        late = left <= 0 or old.get("reason") == "ProgressDeadlineExceeded"
+        if not _moved(status, made) and old.get("reason") != "NewReplicaSetAvailable" and late:
             return {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
                     "message": f"{name} has timed out progressing."}, None
         return {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated",
