@@ -268,7 +268,7 @@ class _Builder:
         text: str = node.value
         tag = node.tag.rpartition(":")[2]
         if tag in ("str", "timestamp"):
-            if tag == "str" and node.style is None and _FLOAT.fullmatch(text) and not text.lstrip("+-").isdigit():
+            if tag == "str" and not node.style and _FLOAT.fullmatch(text) and not text.lstrip("+-").isdigit():
                 return self._float(node, text)          # 1e3: Go reads a number where PyYAML reads text
             return text
         if tag == "null":
