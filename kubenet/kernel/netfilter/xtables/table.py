@@ -377,8 +377,9 @@ def check_extension(table: Table, rule: RuleSpec, ext: Extension, kind: str, hoo
     if ext.TABLES and table.name not in ext.TABLES:
         raise kernel_error(table, f"{prefix} only valid in {ext.TABLES[0]} table, not {table.name}", errno.EINVAL)
     if hooks & ~ext.HOOKS:
+        word = "valid" if kind == "match" else "usable"
         used, valid = ("/".join(HOOK_NAMES[h] for h in range(5) if mask >> h & 1) for mask in (hooks, ext.HOOKS))
-        raise kernel_error(table, f"{prefix} used from hooks {used}, but only usable from {valid}", errno.EINVAL)
+        raise kernel_error(table, f"{prefix} used from hooks {used}, but only {word} from {valid}", errno.EINVAL)
     if ext.PROTOS and (rule.head.proto not in ext.PROTOS or rule.head.proto_inv):
         raise kernel_error(table, f"{prefix} only valid for protocol {ext.PROTOS[0]}", errno.EINVAL)
     number = ext.check(table.net, rule, table.name, hooks)
