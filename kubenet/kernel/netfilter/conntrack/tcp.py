@@ -255,7 +255,7 @@ def _reset(ct: NfConn, tp: TcpTrack, skb: SkBuff, th: TcpHdr, direction: int, ol
         if tp.last_index == ACK_SET and tp.last_dir == direction and seq == tp.last_end:
             return _CHECK, old, new  # right behind the sender's own data
         new = old  # not exact: the receiver will challenge it, the connection may live on
-    answered = (ct.status & IPS_SEEN_REPLY and tp.last_index == SYN_SET) or (
+    answered = (ct.status & IPS_SEEN_REPLY and tp.last_index == SYN_SET and tp.last_dir != direction) or (
         not ct.status & IPS_ASSURED and tp.last_index == ACK_SET)
     if answered and th.ack_seq == tp.last_end:
         return _IN_WINDOW, old, new  # it answers the SYN or ACK we had let through

@@ -21,7 +21,7 @@ from kubenet.kernel.netfilter.conntrack.log import log_invalid
 from kubenet.kernel.netfilter.conntrack.tcp_states import ACK_SET, SYN_RECV, SYN_SENT
 from kubenet.kernel.netfilter.conntrack.tuple import REPLY
 from kubenet.kernel.skbuff import SkBuff
-from kubenet.wire.tcp import ACK, FIN, RST, SYN, TcpHdr
+from kubenet.wire.tcp import ACK, FIN, RST, SYN, TCP_HLEN, TcpHdr
 
 M32 = 0xFFFFFFFF
 HALF = 0x80000000
@@ -41,6 +41,8 @@ def segment_end(skb: SkBuff, th: TcpHdr) -> int:
 
 def tcp_options(th: TcpHdr, peer: TcpPeer) -> None:
     """The peer's record knows what its SYN offered: SACK and the window scale. Linux: tcp_options()."""
+    if th.doff == TCP_HLEN:
+        return  # without any option nothing is learned, and what an earlier SYN offered stays
     opt = th.options
     peer.td_scale = 0
     peer.flags &= F_BE_LIBERAL
