@@ -87,8 +87,15 @@ class Recorder:
 
     def capture(self, dev: NetDevice, skb: SkBuff, outgoing: bool) -> None:
         """The tap's callback."""
-        was = skb.cloned
-        copy = skb.clone()
-        skb.cloned = was
-        copy.l4 = None if skb.l4 is None else skb.l4.copy()
-        self.frames.append((dev.net.loop.now, dev.name, outgoing, copy))
+        self.frames.append((dev.net.loop.now, dev.name, outgoing, _snapshot(skb)))
+
+
+def _snapshot(skb: SkBuff) -> SkBuff:
+    """A copy that nobody edits any more, of the packet inside a tunnel too."""
+    was = skb.cloned
+    copy = skb.clone()
+    skb.cloned = was
+    copy.l4 = None if skb.l4 is None else skb.l4.copy()
+    if isinstance(skb.inner, SkBuff):
+        copy.inner = _snapshot(skb.inner)
+    return copy

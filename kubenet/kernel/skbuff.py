@@ -101,7 +101,7 @@ def skb_ensure_writable(skb: SkBuff) -> None:
     if skb.cloned:
         if skb.l4 is not None:
             skb.l4 = skb.l4.copy()
-        if skb.inner is not None:
+        if hasattr(skb.inner, "copy"):  # a Quote; the packet inside a tunnel is not this one's to edit
             skb.inner = skb.inner.copy()
         skb.cloned = False
 

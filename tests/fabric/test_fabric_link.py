@@ -93,7 +93,8 @@ def test_without_a_number_the_cards_own_queue_holds_1000() -> None:
 
 def test_dice_and_rates_switch_offload_off_and_a_clean_cable_has_it() -> None:
     assert world().a.nic.features & NETIF_F_TSO
-    for setting in ({"rate": "1gbit"}, {"loss": "5%"}, {"reorder": 0.1}, {"duplicate": 0.1}, {"corrupt": 0.1}, {"offload": "off"}):
+    for setting in ({"rate": "1gbit"}, {"loss": "5%"}, {"reorder": 0.1}, {"duplicate": 0.1}, {"corrupt": 0.1},
+                    {"offload": "off"}):
         assert not world(**setting).a.nic.features & NETIF_F_TSO, setting
     w = world()
     w.a.link.set(loss=0.5)

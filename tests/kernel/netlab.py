@@ -117,8 +117,9 @@ class Lab:
 
     def _error(self, skb: SkBuff, protocol: int, info: int) -> None:
         icmp = skb.l4
-        words = {(11, 0): "Time to live exceeded", (11, 1): "Frag reassembly time exceeded", (3, 0): "Destination Net Unreachable",
-                 (3, 1): "Destination Host Unreachable", (3, 2): "Destination Protocol Unreachable",
+        words = {(11, 0): "Time to live exceeded", (11, 1): "Frag reassembly time exceeded",
+                 (3, 0): "Destination Net Unreachable", (3, 1): "Destination Host Unreachable",
+                 (3, 2): "Destination Protocol Unreachable",
                  (3, 3): "Destination Port Unreachable", (3, 4): f"Frag needed and DF set (mtu = {info})",
                  (3, 13): "Packet filtered"}
         self.got.append(f"From {ip4_text(skb.ip.saddr)} {words[icmp.type, icmp.code]}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from kubenet.kernel.dev.gso import skb_gso_network_seglen
 from kubenet.kernel.ipv4.icmp import icmp_send, ip_rt_send_redirect
 from kubenet.kernel.ipv4.output import ip_output
-from kubenet.kernel.ipv4.route import Dst, ip_dst_mtu_forward
+from kubenet.kernel.ipv4.route import Dst, dst_words, ip_dst_mtu_forward
 from kubenet.kernel.netfilter.core import ACCEPT, FORWARD, NFPROTO_IPV4, nf_hook
 from kubenet.kernel.skbuff import PACKET_HOST, DropReason, SkBuff, drop, station
 from kubenet.wire.icmp import ICMP_DEST_UNREACH, ICMP_EXC_TTL, ICMP_FRAG_NEEDED, ICMP_TIME_EXCEEDED
@@ -41,7 +41,7 @@ def ip_forward(skb: SkBuff) -> None:
     skb.indev = skb.dev
     skb.outdev = dst.dev
     if skb.tr is not None:
-        station(skb, "ip_forward", f"ttl {ip.ttl}, to {dst.dev.name}")
+        station(skb, "ip_forward", f"ttl {ip.ttl}, to {dst.dev.name}").data = {"route": dst_words(dst), "dev": dst.dev.name}
     if nf_hook(NFPROTO_IPV4, FORWARD, skb) == ACCEPT:
         ip_output(skb)
     return None

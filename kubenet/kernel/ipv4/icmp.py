@@ -188,7 +188,7 @@ def quote_of(skb: SkBuff, room: int) -> Quote:
     """The packet's headers and as much of its data as `room` bytes hold."""
     ip, l4 = skb.ip.copy(), skb.l4
     left = max(0, room - ip_hdrlen(ip) - l4_hdrlen(l4))
-    data = skb.payload if skb.inner is None else inner_to_bytes(skb.inner)
+    data = skb.payload if skb.inner is None else bytes(skb.payload) + inner_to_bytes(skb.inner)
     quoted = bytes(data[:left])
     return Quote(ip, None if l4 is None else l4.copy(), quoted, skb.len if skb.len > room else 0)
 

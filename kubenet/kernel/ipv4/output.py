@@ -24,6 +24,7 @@ from kubenet.kernel.ipv4.route import (
     RTN_MULTICAST,
     Dst,
     dst_mtu,
+    dst_words,
     inet_addr_type,
     ip_dst_mtu_forward,
     ip_route_output_key,
@@ -47,7 +48,7 @@ def ip_local_out(skb: SkBuff) -> int:
     skb.indev = None
     skb.outdev = skb.dev = skb.dst.dev
     if skb.tr is not None:
-        station(skb, "ip_local_out", "made here")
+        station(skb, "ip_local_out", "made here").data = {"route": dst_words(skb.dst), "dev": skb.dev.name}
     verdict = nf_hook(NFPROTO_IPV4, OUTPUT, skb)
     if verdict == ACCEPT:
         return ip_output(skb)

@@ -42,6 +42,7 @@ from kubenet.kernel.ipv4.fib import (
     fib_lookup,
 )
 from kubenet.kernel.skbuff import DropReason, SkBuff
+from kubenet.wire.addr import ip4_text
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
@@ -54,6 +55,17 @@ DST_CACHE_MAX = 8192
 DST_FAKE_RTABLE = 1  # dst.flags: stands for "through the bridge" while a frame is bridged
 
 ROUTE_ERRORS = {RTN_BLACKHOLE: errno.EINVAL, RTN_UNREACHABLE: errno.EHOSTUNREACH, RTN_PROHIBIT: errno.EACCES}
+
+
+def dst_words(dst: Dst) -> str:
+    """The route behind a decision, as `ip route` would begin its line: "10.48.2.0/24 via 172.18.0.3". For stations."""
+    route = dst.route
+    if dst.local:
+        return "local"
+    if route is None:
+        return f"dev {dst.dev.name}"
+    target = f"{ip4_text(route.prefix)}/{route.plen}" if route.plen else "default"
+    return f"{target} via {ip4_text(route.gateway)}" if route.gateway else f"{target} on link"
 
 
 class Dst:
@@ -207,7 +219,7 @@ def ip_route_output_key(
     """
     key = (daddr, saddr, oif, mark, tos, 0)
     dst: Dst | None = net.dst_cache.get(key)
-    if dst is not None and (not dst.expires or dst.expires > net.loop.now):
+    if dst is not None and dst.genid == net.rt_genid and (not dst.expires or dst.expires > net.loop.now):
         return dst
     dst = _route_output(net, daddr, saddr, oif, mark, tos)
     _cache(net, key, dst)
@@ -308,7 +320,7 @@ def ip_route_input_noref(skb: SkBuff) -> int:
     net, ip, dev = skb.net, skb.ip, skb.dev
     key = (ip.daddr, ip.saddr, dev.ifindex, skb.mark, ip.tos, 1)
     dst: Dst | None = net.dst_cache.get(key)
-    if dst is not None and (not dst.expires or dst.expires > net.loop.now):
+    if dst is not None and dst.genid == net.rt_genid and (not dst.expires or dst.expires > net.loop.now):
         skb.dst = dst
         return 0
     found = ip_route_input_slow(net, ip.daddr, ip.saddr, dev, skb.mark, ip.tos)

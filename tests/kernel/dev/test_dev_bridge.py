@@ -208,7 +208,7 @@ def test_dnat_elsewhere_is_routed() -> None:
 
 
 def test_dnat_back_to_the_sender_needs_hairpin_mode() -> None:
-    """A pod that calls itself through a Service, the reply rewritten by masquerade or not: the request must leave by its own port."""
+    """A pod that calls itself through a Service: the request must leave by the port it came in on."""
     for hairpin in (False, True):
         lab = Lab()
         node, bridge, (a, b) = lab.bridged(br_netfilter=True)
