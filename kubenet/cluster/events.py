@@ -4,7 +4,7 @@
     recorder.event(pod, "Normal", "Scheduled", "Successfully assigned default/web-0 to node-2")
 
 The same note about the same object is counted, not repeated, as client-go's correlator does. Events of cluster-scoped
-objects live in namespace `default`. They are kept for an hour (the API server's --event-ttl), and at most KEEP of them.
+objects live in namespace `default`. They are kept for an hour (the API server's --event-ttl), and about KEEP of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from kubenet.units import SEC
 Obj = dict[str, Any]
 
 TTL = 3600 * SEC
-KEEP = 2000
+KEEP, SPARE = 2000, 500                 # how many are kept, and how many at a time are dropped beyond that
+SEEN = 4096                             # notes a recorder remembers, as client-go's correlator
 
 
 class EventRecorder:
@@ -54,14 +55,17 @@ class EventRecorder:
             "reportingComponent": self.component, "reportingInstance": self.host,
         })
         self._seen[said] = key_of(stored)
-        _forget_old(self.store, self.store.clock.now)
+        if len(self._seen) > SEEN:
+            del self._seen[next(iter(self._seen))]
+        _forget_old(self.store)
 
 
-def _forget_old(store: Store, now: int) -> None:
-    """Drop events that are too old or too many. The log of the store is in order of time, the oldest first."""
-    if store.count("Event") > KEEP:
-        oldest = min(store.iter("Event"), key=lambda e: int(e["metadata"]["resourceVersion"]))
-        store.delete("Event", key_of(oldest))
+def _forget_old(store: Store) -> None:
+    """Drop the oldest events when there are too many."""
+    if store.count("Event") > KEEP + SPARE:
+        oldest = sorted(store.iter("Event"), key=lambda e: int(e["metadata"]["resourceVersion"]))
+        for event in oldest[:SPARE]:
+            store.delete("Event", key_of(event))
 
 
 def expire(store: Store) -> None:

@@ -74,7 +74,7 @@ def host_ports(pod: Obj) -> list[tuple[str, int]]:
             for p in c.get("ports") or () if p.get("hostPort")]
 
 
-def reason_against(pod: Obj, node: Obj, taken: list[Obj]) -> str:
+def reason_against(pod: Obj, node: Obj, taken: Iterable[Obj]) -> str:
     """Why the pod cannot be on this node, in the scheduler's words; "" if it can. `taken` are the node's pods."""
     taint = untolerated(pod, node)
     if taint is not None and taint["key"] == UNSCHEDULABLE or taint is None and node["spec"].get("unschedulable") and not any(
@@ -90,23 +90,42 @@ def reason_against(pod: Obj, node: Obj, taken: list[Obj]) -> str:
     return ""
 
 
-def choose(pod: Obj, nodes: list[Obj], pods: list[Obj]) -> tuple[str, dict[str, int]]:
+class Placement:
+    """Who is on which node: what the scheduler looks at for every pod, kept up to date write by write."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, dict[Key, Obj]] = {}
+        self.siblings: dict[tuple[str, str], int] = {}               # (node, owner's uid) -> how many
+        self._where: dict[Key, tuple[str, str]] = {}
+
+    def note(self, pod: Obj, gone: bool = False) -> None:
+        """The pod is where it says, or nowhere if it has ended."""
+        key = key_of(pod)
+        node = "" if gone or is_terminal(pod) else pod["spec"].get("nodeName", "")
+        owner = (controller_of(pod) or {}).get("uid", "")
+        before = self._where.pop(key, None)
+        if before is not None:
+            del self.pods[before[0]][key]
+            self.siblings[before] -= 1
+        if node:
+            self._where[key] = (node, owner)
+            self.pods.setdefault(node, {})[key] = pod
+            self.siblings[(node, owner)] = self.siblings.get((node, owner), 0) + 1
+
+
+def choose(pod: Obj, nodes: list[Obj], placement: Placement) -> tuple[str, dict[str, int]]:
     """(the node's name or "", reason -> how many nodes it rules out)."""
-    on_node: dict[str, list[Obj]] = {}
-    for other in pods:
-        if other["spec"].get("nodeName") and not is_terminal(other):
-            on_node.setdefault(other["spec"]["nodeName"], []).append(other)
     reasons: dict[str, int] = {}
     best: tuple[int, int, str] | None = None
-    owner = controller_of(pod)
+    owner = (controller_of(pod) or {}).get("uid", "")
     for node in nodes:
         name = node["metadata"]["name"]
-        taken = on_node.get(name, [])
-        reason = reason_against(pod, node, taken)
+        taken = placement.pods.get(name, {})
+        reason = reason_against(pod, node, taken.values())
         if reason:
             reasons[reason] = reasons.get(reason, 0) + 1
             continue
-        siblings = sum(1 for p in taken if owner and (c := controller_of(p)) is not None and c["uid"] == owner["uid"])
+        siblings = placement.siblings.get((name, owner), 0) if owner else 0
         score = (siblings, len(taken), name)
         best = score if best is None or score < best else best
     return (best[2] if best else ""), reasons
@@ -130,11 +149,14 @@ class Scheduler(Controller):
     def __init__(self, store: Store, **kwargs: Any) -> None:
         super().__init__(store, **kwargs)
         self.recorder = EventRecorder(store, self.name)
+        self.placement = Placement()
         self._waiting: dict[Key, None] = {}
 
     def keys_for(self, event: Event) -> Iterable[Key]:
         obj = event.obj
-        if obj["kind"] == "Pod" and not obj["spec"].get("nodeName"):
+        if obj["kind"] == "Pod":
+            self.placement.note(obj, event.type == "DELETED")
+        if obj["kind"] == "Pod" and event.type != "DELETED" and not obj["spec"].get("nodeName"):
             return (key_of(obj),)
         frees = obj["kind"] == "Node" or event.type == "DELETED" or is_terminal(obj)
         return list(self._waiting) if frees else ()
@@ -146,7 +168,7 @@ class Scheduler(Controller):
                 pod["spec"].get("schedulerName", self.name) != self.name) or pod["spec"].get("schedulingGates"):
             return None
         nodes = self.store.list("Node")
-        name, reasons = choose(pod, nodes, self.store.list("Pod"))
+        name, reasons = choose(pod, nodes, self.placement)
         if name:
             self._bind(pod, name)
         else:
@@ -159,6 +181,7 @@ class Scheduler(Controller):
             {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": self.store.now_text()}]
         bound = self.store.replace({**pod, "metadata": dict(pod["metadata"]), "spec": {**pod["spec"], "nodeName": node},
                                     "status": status})
+        self.placement.note(bound)                                # before the watch says so: the next pod counts it
         self.recorder.event(bound, "Normal", "Scheduled", f"Successfully assigned {'/'.join(key_of(pod))} to {node}")
 
     def _fail(self, pod: Obj, message: str) -> None:

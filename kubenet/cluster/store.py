@@ -102,13 +102,13 @@ class Watch:
             self.close()
             raise expired(f"too old resource version: {log.dropped_rv} ({self._store.rv})")
         events += log.events[self._pos - log.base:]
-        self._pos = log.base + len(log.events)
+        self._pos = log.length
         return events
 
     def pending(self) -> bool:
         """True if poll() would return something."""
         log = self._store.log(self.kind)
-        return bool(self._initial) or self._pos < log.base + len(log.events)
+        return bool(self._initial) or self._pos < log.length
 
     def close(self) -> None:
         """No more events and no more wakes."""
@@ -128,15 +128,37 @@ class _Log:
         self.dropped_rv = 0
         self.watches: list[Watch] = []
 
+    @property
+    def length(self) -> int:
+        """How many events there have been; grows with every write of the kind."""
+        return self.base + len(self.events)
+
 
 class _Table:
-    """One kind's objects by key, with the keys kept in order for lists."""
+    """One kind's objects by key, with the keys kept in order for lists, and an index by (namespace, label, value)."""
 
-    __slots__ = ("objects", "keys")
+    __slots__ = ("objects", "keys", "labels")
 
     def __init__(self) -> None:
         self.objects: dict[Key, Obj] = {}
         self.keys: list[Key] = []
+        self.labels: dict[tuple[str, str, str], dict[Key, None]] = {}
+
+    def index(self, key: Key, old: Obj | None, new: Obj | None) -> None:
+        """The label index follows a write."""
+        before = (old["metadata"].get("labels") or {}) if old else {}
+        after = (new["metadata"].get("labels") or {}) if new else {}
+        if before == after:
+            return
+        for label, value in before.items():
+            self.labels[(key[0], label, value)].pop(key, None)
+        for label, value in after.items():
+            self.labels.setdefault((key[0], label, value), {})[key] = None
+
+    def candidates(self, namespace: str, labels: list[selectors.Requirement]) -> list[Key] | None:
+        """Keys, in order, that alone can satisfy the requirements; None if the index does not help."""
+        found = [self.labels.get((namespace, label, values[0]), {}) for label, op, values in labels if op == "="]
+        return sorted(min(found, key=lambda keys: len(keys))) if found else None
 
 
 class Store:
@@ -182,8 +204,13 @@ class Store:
 
     def list(self, kind: str, namespace: str = "", labels: Labels | None = None) -> Objs:
         """Objects of a kind, filtered by label requirements (api/selectors.py), in order of (namespace, name)."""
-        if labels is None:
+        if not labels:
             return list(self.iter(kind, namespace))
+        table = self._tables[kind]
+        keys = table.candidates(namespace, labels) if namespace else None
+        if keys is not None:
+            found = [table.objects[key] for key in keys]
+            return [o for o in found if selectors.matches(labels, o["metadata"].get("labels"))]
         return [o for o in self.iter(kind, namespace) if selectors.matches(labels, o["metadata"].get("labels"))]
 
     def count(self, kind: str) -> int:
@@ -381,7 +408,7 @@ class Store:
         ApiError 410 if the history does not reach back to `since`.
         """
         log = self._logs[kind]
-        pos = log.base + len(log.events)
+        pos = log.length
         initial: list[Event] = []
         if since is None:
             initial = [Event(ADDED, int(o["metadata"]["resourceVersion"]), o, None) for o in self.iter(kind)]
@@ -409,6 +436,7 @@ class Store:
         self.rv += 1
         obj["metadata"]["resourceVersion"] = str(self.rv)
         table = self._tables[kind]
+        table.index(key, old, None if type_ == DELETED else obj)
         if type_ == DELETED:
             del table.objects[key]
             del table.keys[bisect_left(table.keys, key)]

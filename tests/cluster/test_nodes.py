@@ -10,7 +10,7 @@ from conftest import ControlPlane, deployment, pod
 from kubenet.cluster.api.status import ApiError
 from kubenet.cluster.controller import Controller
 from kubenet.cluster.controllers.node import covers
-from kubenet.cluster.scheduler import choose, fit_error
+from kubenet.cluster.scheduler import Placement, choose, fit_error
 from kubenet.cluster.store import Key, Store
 from kubenet.sim.clock import EventLoop
 from kubenet.units import MSEC, SEC
@@ -28,6 +28,13 @@ def node(name: str, taints: list[Obj] | None = None, unschedulable: bool = False
     return {"metadata": {"name": name, "labels": labels}, "spec": spec}
 
 
+def on(*pods: Obj) -> Placement:
+    placement = Placement()
+    for made in pods:
+        placement.note(made)
+    return placement
+
+
 def placed(name: str, where: str, owner: str = "") -> Obj:
     made = {"metadata": {"name": name}, "spec": {"nodeName": where, "containers": []}, "status": {}}
     if owner:
@@ -40,12 +47,12 @@ class TestChoice:
 
     def test_the_emptiest_then_the_first_name(self) -> None:
         pods = [placed("a", "node-1"), placed("b", "node-2")]
-        assert choose(placed("new", ""), self.NODES, pods)[0] == "node-3"
-        assert choose(placed("new", ""), self.NODES, [])[0] == "node-1"
+        assert choose(placed("new", ""), self.NODES, on(*pods))[0] == "node-3"
+        assert choose(placed("new", ""), self.NODES, on())[0] == "node-1"
 
     def test_replicas_spread_before_numbers_even_out(self) -> None:
         pods = [placed("a", "node-1", "rs"), placed("b", "node-2"), placed("c", "node-2"), placed("d", "node-3", "rs")]
-        assert choose(placed("new", "", "rs"), self.NODES, pods)[0] == "node-2"
+        assert choose(placed("new", "", "rs"), self.NODES, on(*pods))[0] == "node-2"
 
     @pytest.mark.parametrize(
         ("nodes", "spec", "reasons"),
@@ -61,7 +68,7 @@ class TestChoice:
     )
     def test_reasons_against(self, nodes: list[Obj], spec: Obj, reasons: dict[str, int]) -> None:
         wanted: Obj = {"metadata": {"name": "p"}, "spec": {"containers": [], **spec}}
-        name, found = choose(wanted, nodes, [])
+        name, found = choose(wanted, nodes, on())
         assert found == reasons and name == ("" if reasons else "a")
 
     @pytest.mark.parametrize(("operator", "values", "fits"), [
@@ -71,13 +78,13 @@ class TestChoice:
         expr = {"key": "disk", "operator": operator, **({"values": values} if values else {})}
         wanted: Obj = {"metadata": {"name": "p"}, "spec": {"containers": [], "affinity": {"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [expr]}]}}}}}
-        assert bool(choose(wanted, [node("a", disk="ssd")], [])[0]) is fits
+        assert bool(choose(wanted, [node("a", disk="ssd")], on())[0]) is fits
 
     def test_host_ports_exclude_each_other(self) -> None:
         ports = {"containers": [{"ports": [{"containerPort": 80, "hostPort": 80, "protocol": "TCP"}]}]}
         here = {"metadata": {"name": "a"}, "spec": {"nodeName": "node-1", **ports}, "status": {}}
         wanted = {"metadata": {"name": "b"}, "spec": ports}
-        assert choose(wanted, self.NODES[:1], [here]) == (
+        assert choose(wanted, self.NODES[:1], on(here)) == (
             "", {"node(s) didn't have free ports for the requested pod ports": 1})
 
     def test_the_message(self) -> None:
@@ -178,7 +185,8 @@ class TestNode:
 class TestNamespace:
     def test_a_service_account_in_each(self, cp: ControlPlane) -> None:
         made = cp.ok("POST", "/api/v1/namespaces", {"metadata": {"name": "shop"}})
-        assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "shop"} and made["spec"]["finalizers"] == ["kubernetes"]
+        assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "shop"}
+        assert made["spec"]["finalizers"] == ["kubernetes"]
         cp.settle()
         assert cp.names("ServiceAccount", "shop") == ["default"]
 

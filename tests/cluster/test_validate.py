@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -154,7 +153,8 @@ class TestSchema:
     @pytest.mark.parametrize(("body", "text"), [
         ({"data": {"a": 1}}, "json: cannot unmarshal number into Go struct field ConfigMap.data of type string"),
         ({"data": "x"}, "json: cannot unmarshal string into Go struct field ConfigMap.data of type map[string]string"),
-        ({"metadata": {"name": True}}, "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.name of type string"),
+        ({"metadata": {"name": True}},
+         "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.name of type string"),
         ({"immutable": "yes"}, "json: cannot unmarshal string into Go struct field ConfigMap.immutable of type bool"),
         ({"metadata": []}, "json: cannot unmarshal array into Go struct field ConfigMap.metadata of type v1.ObjectMeta")])
     def test_type_errors_are_gos(self, body: Obj, text: str) -> None:
@@ -172,15 +172,12 @@ class TestSchema:
             assert by_name(word) is not None, word
         assert by_name("deployments.core") is None and by_gvk("apps/v1", "Pod") is None
 
-    def test_loading_is_quick(self) -> None:
-        """Start-up time counts: decompress, parse and compile what a Service needs. Generous: the target is 40 ms."""
-        schema.definitions.cache_clear()
-        schema.by_gvk.cache_clear()
+    def test_only_what_is_touched_is_compiled(self) -> None:
+        """Start-up time counts: a Service needs a dozen of 278 definitions."""
         schema.named.cache_clear()
         schema.schema_of.cache_clear()
-        start = time.process_time()
         clean(schema_of("Service"), {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}}, Issues())
-        assert time.process_time() - start < 0.2
+        assert schema.named.cache_info().currsize < 20
 
 
 def test_fields_with_effect_exist_in_the_schema() -> None:

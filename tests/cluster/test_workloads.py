@@ -410,7 +410,8 @@ class TestJob:
      'Deployment.apps "web" is invalid: spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when '
      "`maxSurge` is 0"),
     ({"spec": {"template": {"spec": {"restartPolicy": "Never"}}}},
-     'Deployment.apps "web" is invalid: spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"'),
+     'Deployment.apps "web" is invalid: spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: '
+     '"Always"'),
     ({"spec": {"template": {"spec": {"containers": []}}}},
      'Deployment.apps "web" is invalid: spec.template.spec.containers: Required value'),
 ])
@@ -426,8 +427,8 @@ def test_a_selector_cannot_change(cp: ControlPlane) -> None:
     body["spec"]["selector"] = body["spec"]["template"]["metadata"]["labels"] = {"app": "b"}
     body["spec"]["selector"] = {"matchLabels": {"app": "b"}}
     assert cp.call("PUT", DEPLOYMENTS + "/web", body).json()["message"] == (
-        'Deployment.apps "web" is invalid: spec.selector: Invalid value: v1.LabelSelector{MatchLabels:map[string]string{"app":"b"}, '
-        "MatchExpressions:[]v1.LabelSelectorRequirement(nil)}: field is immutable")
+        'Deployment.apps "web" is invalid: spec.selector: Invalid value: v1.LabelSelector{MatchLabels:map[string]string'
+        "{\"app\":\"b\"}, MatchExpressions:[]v1.LabelSelectorRequirement(nil)}: field is immutable")
 
 
 def test_a_pods_containers_cannot_change_but_their_image_can(cp: ControlPlane) -> None:

@@ -14,7 +14,7 @@ from kubenet.cluster.api import selectors
 from kubenet.cluster.api.admission import complete_pod
 from kubenet.cluster.api.defaults import pod as default_pod
 from kubenet.cluster.api.table import seconds_of
-from kubenet.cluster.store import NAME_ALPHABET, Key, Store
+from kubenet.cluster.store import NAME_ALPHABET, Key, Store, key_of
 from kubenet.units import SEC
 
 Obj = dict[str, Any]
@@ -115,7 +115,9 @@ def claim(store: Store, owner: Obj, kind: str = "Pod") -> list[Obj]:
         return []
     meta = owner["metadata"]
     out: list[Obj] = []
-    for obj in store.list(kind, meta.get("namespace", "")):
+    found = {key_of(o): o for o in store.list(kind, meta.get("namespace", ""), wanted)}
+    found.update({key_of(o): o for o in store.owned_by(meta["uid"], kind)})
+    for obj in [found[key] for key in sorted(found)]:
         ref = controller_of(obj)
         fits = selectors.matches(wanted, obj["metadata"].get("labels"))
         if ref is not None and ref["uid"] == meta["uid"]:

@@ -16,8 +16,8 @@ from typing import Any
 from kubenet.cluster.api import selectors
 from kubenet.cluster.controller import Controller
 from kubenet.cluster.controllers.common import is_ready
-from kubenet.cluster.controllers.endpointslice import HEADLESS, belongs, find_port, service_keys_of_pod
-from kubenet.cluster.store import Event, Key, key_of
+from kubenet.cluster.controllers.endpointslice import HEADLESS, ServiceIndex, belongs, find_port
+from kubenet.cluster.store import Event, Key, Store, key_of
 
 Obj = dict[str, Any]
 
@@ -71,10 +71,14 @@ class EndpointsController(Controller):
     name = "endpoint-controller"
     kinds = ("Service", "Pod")
 
+    def __init__(self, store: Store, **kwargs: Any) -> None:
+        super().__init__(store, **kwargs)
+        self.services = ServiceIndex(store)
+
     def keys_for(self, event: Event) -> Iterable[Key]:
         if event.obj["kind"] == "Service":
             return (key_of(event.obj),)
-        return service_keys_of_pod(self.store, event.obj, event.old)
+        return self.services.keys_of(event.obj, event.old)
 
     def reconcile(self, key: Key) -> int | None:
         service = self.store.get("Service", key)

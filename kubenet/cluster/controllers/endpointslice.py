@@ -21,7 +21,7 @@ from typing import Any
 from kubenet.cluster.api import selectors
 from kubenet.cluster.controller import Controller
 from kubenet.cluster.controllers.common import is_ready, is_terminal, owner_ref
-from kubenet.cluster.store import Event, Key, key_of
+from kubenet.cluster.store import Event, Key, Store, key_of
 
 Obj = dict[str, Any]
 PortKey = str                                         # the ports of a slice, as canonical JSON
@@ -141,18 +141,41 @@ def placed(want: dict[PortKey, dict[str, Obj]], have: list[Obj]) -> list[tuple[O
     return out
 
 
-def service_keys_of_pod(store: Any, *pods: Obj | None) -> dict[Key, None]:
-    """Keys of the Services that select (or selected) a pod."""
-    keys: dict[Key, None] = {}
-    for pod in pods:
-        if pod is None:
-            continue
-        labels = pod["metadata"].get("labels") or {}
-        for service in store.iter("Service", pod["metadata"].get("namespace", "")):
+class ServiceIndex:
+    """Which Services select a pod, found by one label of each selector; remade when a Service has changed."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._version = -1
+        self._by_label: dict[tuple[str, str, str], list[tuple[Key, Obj]]] = {}
+
+    def _refresh(self) -> None:
+        version = self.store.log("Service").length
+        if version == self._version:
+            return
+        self._version = version
+        self._by_label = {}
+        for service in self.store.iter("Service"):
             selector = service["spec"].get("selector")
-            if selector and all(labels.get(k) == v for k, v in selector.items()):
-                keys[key_of(service)] = None
-    return keys
+            if selector:
+                label, value = next(iter(selector.items()))
+                key = key_of(service)
+                self._by_label.setdefault((key[0], label, value), []).append((key, selector))
+
+    def keys_of(self, *pods: Obj | None) -> dict[Key, None]:
+        """Keys of the Services that select any of these states of a pod."""
+        self._refresh()
+        keys: dict[Key, None] = {}
+        for pod in pods:
+            if pod is None:
+                continue
+            labels = pod["metadata"].get("labels") or {}
+            namespace = pod["metadata"].get("namespace", "")
+            for label, value in labels.items():
+                for key, selector in self._by_label.get((namespace, label, value), ()):
+                    if all(labels.get(k) == v for k, v in selector.items()):
+                        keys[key] = None
+        return keys
 
 
 class EndpointSliceController(Controller):
@@ -161,12 +184,16 @@ class EndpointSliceController(Controller):
     name = "endpointslice-controller"
     kinds = ("Service", "Pod", "EndpointSlice", "Node")
 
+    def __init__(self, store: Store, **kwargs: Any) -> None:
+        super().__init__(store, **kwargs)
+        self.services = ServiceIndex(store)
+
     def keys_for(self, event: Event) -> Iterable[Key]:
         obj = event.obj
         if obj["kind"] == "Service":
             return (key_of(obj),)
         if obj["kind"] == "Pod":
-            return service_keys_of_pod(self.store, obj, event.old)
+            return self.services.keys_of(obj, event.old)
         if obj["kind"] == "EndpointSlice":
             labels = obj["metadata"].get("labels") or {}
             return ((obj["metadata"]["namespace"], labels[SERVICE_NAME]),) if labels.get(MANAGED_BY) == MANAGER and (

@@ -8,14 +8,18 @@ when none is left the finalizer `kubernetes` is taken away, which removes the na
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from kubenet.cluster import events
 from kubenet.cluster.api.kinds import SERVED
 from kubenet.cluster.controller import Controller
 from kubenet.cluster.store import Event, Key, key_of
-from kubenet.units import MSEC
+from kubenet.units import MSEC, SEC
+
+Obj = dict[str, Any]
 
 RETRY = 100 * MSEC
+EXPIRY = 60 * SEC
 
 
 class NamespaceController(Controller):
@@ -23,6 +27,7 @@ class NamespaceController(Controller):
 
     name = "namespace-controller"
     kinds = ("Namespace", "ServiceAccount", "Pod")
+    _next_expiry = 0
 
     def keys_for(self, event: Event) -> Iterable[Key]:
         if event.obj["kind"] == "Namespace":
@@ -37,8 +42,18 @@ class NamespaceController(Controller):
             if self.store.get("ServiceAccount", (key[1], "default")) is None:
                 self.store.create({"apiVersion": "v1", "kind": "ServiceAccount",
                                    "metadata": {"name": "default", "namespace": key[1]}})
+            return self._expire()
+        return self._empty(namespace, key)
+
+    def _expire(self) -> int | None:
+        """Old events go, looked for once a minute at most."""
+        if self.clock.now >= self._next_expiry:
+            self._next_expiry = self.clock.now + EXPIRY
             events.expire(self.store)
-            return None
+        return None
+
+    def _empty(self, namespace: Obj, key: Key) -> int | None:
+        """Everything in the namespace is being deleted; the namespace goes with the last of it."""
         left = 0
         for info in SERVED:
             if not info.namespaced:
