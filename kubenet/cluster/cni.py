@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from kubenet.cluster.ipam import PodIps
 from kubenet.kernel.dev.bridge import Bridge
-from kubenet.kernel.dev.device import dev_change_flags, register_netdevice, unregister_netdevice
+from kubenet.kernel.dev.device import dev_change_flags, unregister_netdevice
 from kubenet.kernel.dev.veth import create_veth_pair
 from kubenet.kernel.host import Host
+from kubenet.kernel.ipv4.br_netfilter import br_netfilter_init
 from kubenet.kernel.ipv4.devinet import inet_addr_add
-from kubenet.kernel.ipv4.route import fib_add, fib_del
+from kubenet.kernel.ipv4.fib import fib_add, fib_del
 from kubenet.kernel.netns import NetNamespace
 from kubenet.kernel.stack import delete_namespace, new_namespace
-from kubenet.kernel.sysctl import BridgeSysctl
 from kubenet.sim.rng import keyed
 from kubenet.wire.addr import ip4, parse_cidr
 
@@ -47,9 +47,8 @@ class Cni:
         net.sysctl.ipv4.ip_forward = 1
         for conf in net.sysctl.conf4.values():
             conf.forwarding = 1
-        net.sysctl.bridge = BridgeSysctl()
+        br_netfilter_init(net)
         bridge = Bridge(net, BRIDGE, self.mtu)
-        register_netdevice(net, bridge)
         inet_addr_add(bridge, self.gateway, self.plen)
         dev_change_flags(bridge, True)
         self.bridge = bridge

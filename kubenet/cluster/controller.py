@@ -63,6 +63,7 @@ class Controller:
         for kind in self.kinds:
             watch = self.store.watch(kind)
             watch.wake = self._wake
+            watch.durable = True
             self._watches.append(watch)
         self._wake()
 

@@ -105,6 +105,7 @@ class Kubelet(Controller):
         self.dns_ip: str = settings["dnsIP"]
         self.domain: str = settings["domain"]
         self.workers: dict[Key, PodWorker] = {}
+        self._wish: int | None = None  # ns until the key at hand should be looked at again
         self.events = EventRecorder(store, "kubelet", host.name)
 
     def keys_for(self, event: Event) -> list[Key]:
@@ -116,32 +117,42 @@ class Kubelet(Controller):
     # ---- one step
 
     def reconcile(self, key: Key) -> int | None:
+        """One look at one pod; returns when to look again."""
+        self._wish = None
+        self._sync_pod(key)
+        return self._wish
+
+    def _look_again(self, delay: int) -> None:
+        """Not later than in `delay` ns."""
+        if self._wish is None or delay < self._wish:
+            self._wish = delay
+
+    def _sync_pod(self, key: Key) -> None:
         pod = self.store.get("Pod", key)
         worker = self.workers.get(key)
         if worker is not None and (pod is None or pod["metadata"]["uid"] != worker.uid):
             self._tear_down(worker)
             worker = None
         if pod is None or pod["spec"].get("nodeName") != self.host.name:
-            return None
+            return
         if pod["metadata"].get("deletionTimestamp"):
             self._terminate(pod, worker)
-            return None
+            return
         if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") and worker is None:
-            return None
+            return
         if worker is None:
             worker = self.workers[key] = PodWorker(key, pod)
             worker.sandbox_at = self.loop.now + SANDBOX_COST
             worker.started = self.loop.now
-            self.enqueue_after(key, SANDBOX_COST)
-        elif worker.net is None:
+        if worker.net is None:
             self._make_sandbox(pod, worker)
         if worker.net is not None:
             self._run_containers(pod, worker)
         self._write_status(pod, worker)
-        return None
 
     def _make_sandbox(self, pod: Obj, worker: PodWorker) -> None:
         if self.loop.now < worker.sandbox_at:
+            self._look_again(worker.sandbox_at - self.loop.now)
             return
         if worker.host_network:
             worker.net, worker.ip = self.net, self.node_ip
@@ -153,14 +164,14 @@ class Kubelet(Controller):
                 self.events.event(pod, "Warning", "FailedCreatePodSandBox",
                                   f'Failed to create pod sandbox: plugin type="bridge" failed (add): {full}')
                 worker.sandbox_at = self.loop.now + 10 * SEC
-                self.enqueue_after(worker.key, 10 * SEC)
+                self._look_again(10 * SEC)
                 return
         worker.starting_at = self.loop.now + START_COST
-        self.enqueue_after(worker.key, START_COST)
 
     def _run_containers(self, pod: Obj, worker: PodWorker) -> None:
         """Start what should run now: the next init container, else every main container."""
         if self.loop.now < worker.starting_at:
+            self._look_again(worker.starting_at - self.loop.now)
             return
         policy = pod["spec"].get("restartPolicy", "Always")
         for record in worker.inits:
@@ -179,12 +190,14 @@ class Kubelet(Controller):
         if record.state == RUNNING:
             return
         if now < record.not_before:
+            self._look_again(record.not_before - now)
             if record.state == TERMINATED:
                 self._crash_loop(record)
+            elif record.pull_failed and now < record.finished + SEC:
+                self._look_again(record.finished + SEC - now)  # ErrImagePull is seen for a moment, then the back-off
             elif record.pull_failed:
                 record.reason = "ImagePullBackOff"
                 record.message = f'Back-off pulling image "{record.spec["image"]}"'
-            self.enqueue_after(worker.key, record.not_before - now)
             return
         self._start(pod, worker, record)
 
@@ -206,7 +219,7 @@ class Kubelet(Controller):
             record.state, record.reason, record.message = WAITING, "CreateContainerConfigError", str(missing)
             self.events.event(pod, "Warning", "Failed", f"Error: {missing}")
             record.not_before = self.loop.now + 10 * SEC
-            self.enqueue_after(worker.key, 10 * SEC)
+            self._look_again(10 * SEC)
             return
         except LookupError as unknown:
             self._pull_failed(pod, worker, record, str(unknown.args[0] if unknown.args else unknown))
@@ -224,7 +237,7 @@ class Kubelet(Controller):
             record.exit_code, record.finished, record.started = 128, self.loop.now, self.loop.now
             self.events.event(pod, "Warning", "Failed", f"Error: {record.message}")
             self._back_off(record)
-            self.enqueue_after(worker.key, record.backoff)
+            self._look_again(record.backoff)
             return
         self.events.event(pod, "Normal", "Created", f"Created container: {record.name}")
         self.events.event(pod, "Normal", "Started", f"Started container {record.name}")
@@ -260,9 +273,9 @@ class Kubelet(Controller):
         self.events.event(pod, "Normal", "Pulling", f'Pulling image "{image}"')
         self.events.event(pod, "Warning", "Failed", f'Failed to pull image "{image}": {why}')
         self.events.event(pod, "Warning", "Failed", "Error: ErrImagePull")
+        record.finished = self.loop.now
         self._back_off(record)
-        self.loop.call_later(1 * SEC, self.enqueue, worker.key)  # ErrImagePull is seen for a moment, then the back-off
-        self.enqueue_after(worker.key, record.backoff)
+        self._look_again(SEC)
 
     def _back_off(self, record: ContainerRecord) -> None:
         record.backoff = min(record.backoff * 2, BACKOFF_MAX) if record.backoff else BACKOFF_FIRST

@@ -94,8 +94,8 @@ def container_env(store: Store, pod: Obj, container: Obj) -> dict[str, str]:
         for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
             if field in source:
                 ref = source[field]
-                for key, value in _data(store, kind, namespace, ref["name"], bool(ref.get("optional"))).items():
-                    out[source.get("prefix", "") + key] = value.decode(errors="replace")
+                for key, data in _data(store, kind, namespace, ref["name"], bool(ref.get("optional"))).items():
+                    out[source.get("prefix", "") + key] = data.decode(errors="replace")
     own: dict[str, str] = {}
     for entry in container.get("env") or []:
         value = _env_value(store, pod, namespace, entry, {**out, **own})

@@ -14,7 +14,6 @@ from typing import Any
 from kubenet.units import SEC
 from kubenet.userland.container import Container
 from kubenet.userland.process import Process
-from kubenet.userland.tools import REGISTRY
 from kubenet.wire.addr import ip4
 
 CONNECT_TIMEOUT = 3 * SEC
@@ -72,20 +71,17 @@ class Probe:
         return 1 if self.error else 0
 
     def _resolve(self, proc: Process) -> str | None:
-        from kubenet.userland.resolver import GaiError, getaddrinfo
+        from kubenet.userland.resolver import ResolveError, getaddrinfo
 
         try:
             return str(getaddrinfo(proc, self.dst, self.port, AF_INET)[0][4][0])
-        except GaiError as error:
+        except ResolveError as error:
             self.resolve_error = str(error)
             return None
 
     def start(self, container: Container) -> Process:
         """Run it in a container."""
-        name = f"probe:{self.src}:{self.dst}:{self.port}:{container.loop.now}"
-        REGISTRY[name] = self.main
-        process = container.fork_program(self.main, ["kubenet-probe", f"{self.dst}:{self.port}"])
-        del REGISTRY[name]
+        process = container.run_native(self.main, ["kubenet-probe", f"{self.dst}:{self.port}"])
         process.on_exit.append(self._ended)
         return process
 

@@ -84,31 +84,32 @@ def rfc3339(seconds: int) -> str:
 class Watch:
     """A reader's place in one kind's history. `wake`, if set, is called after each write of the kind."""
 
-    __slots__ = ("_store", "kind", "_pos", "_initial", "closed", "wake")
+    __slots__ = ("_store", "kind", "position", "_initial", "closed", "wake", "durable")
 
     def __init__(self, store: Store, kind: str, pos: int, initial: list[Event]) -> None:
         self._store = store
         self.kind = kind
-        self._pos = pos
+        self.position = pos
         self._initial = initial
         self.closed = False
         self.wake: Callable[[], object] | None = None
+        self.durable = False                    # the history waits for this reader: a controller in this process
 
     def poll(self) -> list[Event]:
         """The events since the last poll, oldest first. ApiError 410 if the reader fell out of the history."""
         events, self._initial = self._initial, []
         log = self._store.log(self.kind)
-        if self._pos < log.base:
+        if self.position < log.base:
             self.close()
             raise expired(f"too old resource version: {log.dropped_rv} ({self._store.rv})")
-        events += log.events[self._pos - log.base:]
-        self._pos = log.length
+        events += log.events[self.position - log.base:]
+        self.position = log.length
         return events
 
     def pending(self) -> bool:
         """True if poll() would return something."""
         log = self._store.log(self.kind)
-        return bool(self._initial) or self._pos < log.length
+        return bool(self._initial) or self.position < log.length
 
     def close(self) -> None:
         """No more events and no more wakes."""
@@ -127,6 +128,17 @@ class _Log:
         self.base = 0
         self.dropped_rv = 0
         self.watches: list[Watch] = []
+
+    def trim(self, keep: int) -> None:
+        """All but the newest `keep` events go, save those a durable watch has not read yet."""
+        count = len(self.events) - keep
+        for watch in self.watches:
+            if watch.durable:
+                count = min(count, watch.position - self.base)
+        if count > 0:
+            self.dropped_rv = self.events[count - 1].rv
+            del self.events[:count]
+            self.base += count
 
     @property
     def length(self) -> int:
@@ -449,9 +461,7 @@ class Store:
         log = self._logs[kind]
         log.events.append(event)
         if len(log.events) > 2 * self._history:
-            log.dropped_rv = log.events[self._history - 1].rv
-            del log.events[: self._history]
-            log.base += self._history
+            log.trim(self._history)
         for hook in self._hooks:
             hook(event)
         for watch in list(log.watches):

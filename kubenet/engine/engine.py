@@ -19,13 +19,14 @@ from collections.abc import Callable
 from typing import Any
 
 from kubenet.cluster.cluster import Cluster
+from kubenet.cluster.store import HISTORY
 from kubenet.engine.checkpoint import Checkpoint, take, thin
 from kubenet.engine.journal import Input, Journal
 from kubenet.errors import KubenetError, WrongMomentError
 from kubenet.sim.clock import IDLE, UNTIL
 from kubenet.units import SEC, format_ns
 
-CHECK = 256  # events between two looks at a waiter's condition; part of the run, never of the host
+CHECK = 16  # events between two looks at a waiter's condition; part of the run, never of the host
 MAX_HISTORY = 200_000
 
 
@@ -268,7 +269,7 @@ class Engine:
             "journal_bytes": self.journal.size(),
             "checkpoints": [{"input": c.seq, "time": c.time, "step": c.step} for c in self.checkpoints],
             "mode": "fast" if self.waits else "frozen",
-            "bounds": {"traced_packets": loop.tracer.keep, "watch_history": self.cluster.store.history_limit,
+            "bounds": {"traced_packets": loop.tracer.keep, "watch_history": HISTORY,
                        "checkpoints": 16},
         }
 

@@ -11,6 +11,7 @@ is paced 1:1 against the host's; the order of events is the same in every mode.
 from __future__ import annotations
 
 import base64
+import json
 import os
 import select
 import socket
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from kubenet.cluster.api.status import ApiError
 from kubenet.cluster.cluster import Cluster
 from kubenet.engine import checkpoint, frames
 from kubenet.engine.engine import CHECK, Engine, Wait
@@ -68,7 +70,8 @@ class Service:
             if self.engine.waits:
                 end = time.monotonic() + SLICE
                 while self.engine.waits and time.monotonic() < end:
-                    self.engine.work(CHECK)
+                    for _ in range(16):
+                        self.engine.work(CHECK)
             elif self.streams:
                 self._pace()
             self._poll_streams()
@@ -163,14 +166,18 @@ class Service:
     def op_watch(self, header: Header, body: bytes) -> None:
         """A watch: pushes JSON lines until cancelled or timed out (timeoutSeconds, of the wall clock)."""
         number = header["id"]
-        watch = self.cluster.api.watch(header["path"], header.get("query", {}), header.get("headers", {}))
-        self.reply({"id": number, "code": watch.code, "headers": watch.headers})
+        try:
+            watch = self.cluster.api.watch(header["path"], header.get("query", {}), header.get("headers", {}))
+        except ApiError as error:
+            refused = {"id": number, "code": error.code, "headers": [["Content-Type", "application/json"]], "end": True}
+            return self.reply(refused, json.dumps(error.status()).encode())
+        self.reply({"id": number, "code": 200, "headers": [["Content-Type", "application/json"]]})
         limit = header.get("query", {}).get("timeoutSeconds")
         end = time.monotonic() + float(limit[0]) if limit else None
 
         def poll() -> bool:
-            for line in watch.poll():
-                self.reply({"id": number, "event": True}, line)
+            for event in watch.poll():
+                self.reply({"id": number, "event": True}, json.dumps(event, separators=(",", ":")).encode() + b"\n")
             over = watch.closed or (end is not None and time.monotonic() >= end)
             if over:
                 self.reply({"id": number, "end": True})
@@ -178,6 +185,7 @@ class Service:
 
         if not poll():
             self.streams[number] = Stream(poll, watch.close)
+        return None
 
     def op_cancel(self, header: Header, body: bytes) -> None:
         """The front's client went away: its stream ends; its process stays, as with a real kubectl exec."""
@@ -317,7 +325,7 @@ class Service:
 
     def op_trace(self, header: Header, body: bytes) -> None:
         """Send a probe and show what happened to its first packet."""
-        data = {k: header[k] for k in ("namespace", "src", "dst", "port", "proto") if k in header}
+        data: Header = {k: header[k] for k in ("namespace", "src", "dst", "port", "proto") if k in header}
         probe = self._input(header, "probe", data)
         deadline = self.cluster.loop.now + int(header.get("max_ns", 3 * SEC))
         self._wait(header, deadline, lambda: probe.done,

@@ -61,7 +61,12 @@ class EngineLink:
     async def answer(self, header: Header, body: bytes = b"") -> frames.Frame:
         """Ask, and wait for an answer of one frame."""
         future: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()
-        self.ask(header, body, lambda h, b: future.done() or future.set_result((h, b)))
+
+        def reply(answer: Header, data: bytes) -> None:
+            if not future.done():
+                future.set_result((answer, data))
+
+        self.ask(header, body, reply)
         return await future
 
     async def pump(self) -> None:

@@ -277,6 +277,18 @@ class Container:
             feed_eof(proc)
         return proc
 
+    def run_native(self, main: Main, argv: list[str]) -> Process:
+        """A process beside pid 1 that runs a native program which is no file of the image. Its output is collected."""
+        holder: list[Process] = []
+        fds = FdTable()
+        fds.install(OpenFile(self.loop, "/dev/null", Device("null"), 0, self.vfs.now))
+        for stream in (1, 2):
+            fds.install(OutputFile(self.loop, lambda number, data: holder[0].output.append((number, data)), stream))
+        proc = self._new_process(argv, main, fds, dict(self.env), "/", 0)
+        holder.append(proc)
+        proc.start()
+        return proc
+
     def spawn_child(self, parent: Process, argv: list[str], fds: dict[int, int], env: dict[str, str], cwd: str) -> Process:
         """A child of `parent` with the descriptors {its: parent's}. Raises OSError."""
         main, argv = self.resolve(argv, env, cwd)

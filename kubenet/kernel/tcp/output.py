@@ -47,6 +47,7 @@ from kubenet.kernel.tcp.sock import (
     TxSeg,
     tcp_packets_in_flight,
 )
+from kubenet.kernel.tcp.states import STATE_NAMES
 from kubenet.kernel.tcp.window import tcp_select_window
 from kubenet.units import MSEC
 from kubenet.wire.tcp import ACK, FIN, NO_OPTIONS, PSH, RST, SYN, TcpHdr, TcpOptions
@@ -144,7 +145,7 @@ def tcp_transmit_skb(tp: TcpSock, seq: int, flags: int, data: Any, plen: int, se
     if flags & SYN or tr.left > 0 or tr.arm_all or tr.want or net.loop.now >= tr.window_end:
         arm(skb, flags & SYN != 0)
     if skb.tr is not None:
-        station(skb, "__tcp_transmit_skb", "sent by the socket")
+        station(skb, "__tcp_transmit_skb", "sent by the socket").data = {"state": STATE_NAMES[tp.state]}
     error: int = tp.af_ops.queue_xmit(tp, skb)
     return error
 

@@ -72,6 +72,8 @@ def run_chain(skb: SkBuff, ctx: Ctx, chain: ChainSpec) -> int:
     for i, rule in enumerate(rules):
         ctx.dice = None
         if not packet_matches(skb, ctx, rule, name, i):
+            if ctx.dice is not None:  # everything else matched: the dice decided
+                record(skb, ctx, name, i + 1, "NO MATCH", i + 1, rule.comment or rule.jump)
             continue
         counters[2 * i] += 1
         counters[2 * i + 1] += skb.len

@@ -1,0 +1,69 @@
+"""Has the cluster become what was applied? "Settled" is when nothing more will happen by itself, as far as people care.
+
+A pod that cannot run (unknown image, crash loop, nowhere to be scheduled) is settled too: waiting longer would not help; it is
+listed where the caller asks what is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kubenet.cluster.cluster import Cluster
+
+Obj = dict[str, Any]
+
+STUCK = ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "CreateContainerConfigError", "StartError")
+
+
+def unsettled(cluster: Cluster) -> list[str]:
+    """What is still on its way, one line each; [] when settled."""
+    out = [line for pod in cluster.store.iter("Pod") if (line := _pod(pod))]
+    out += [line for kind in ("Deployment", "ReplicaSet", "StatefulSet") for obj in cluster.store.iter(kind) if (line := _workload(obj))]
+    if not out:
+        out += [f"{c.name or type(c).__name__}: work queued" for c in cluster.controllers if not c.idle]
+    if not out:
+        out += [f"kube-proxy on {node.name}: rules not written yet" for node in cluster.nodes.values()
+                if node.proxy is not None and node.proxy.has_pending]
+    return out
+
+
+def _pod(pod: Obj) -> str:
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    if pod["metadata"].get("deletionTimestamp"):
+        return f"pod/{name}: Terminating"
+    phase = status.get("phase", "Pending")
+    if phase in ("Succeeded", "Failed") or stuck_reason(pod):
+        return ""
+    if not pod["spec"].get("nodeName"):
+        return f"pod/{name}: not scheduled yet"
+    ready: Obj = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
+    if ready.get("status") == "True":
+        return ""
+    waiting = [s["state"]["waiting"]["reason"] for s in status.get("containerStatuses") or [] if "waiting" in s.get("state", {})]
+    return f"pod/{name}: {waiting[0] if waiting else phase}"
+
+
+def stuck_reason(pod: Obj) -> str:
+    """Why the pod will not run by itself, or ""."""
+    status = pod.get("status") or {}
+    for entry in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        state = entry.get("state", {})
+        reason = state.get("waiting", state.get("terminated", {})).get("reason", "")
+        if reason in STUCK:
+            return str(reason)
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return "Unschedulable"
+    return ""
+
+
+def _workload(obj: Obj) -> str:
+    """A controller that has not looked at the newest spec, or has not made its pods yet."""
+    status, meta = obj.get("status") or {}, obj["metadata"]
+    name = f"{obj['kind'].lower()}/{meta['name']}"
+    if status.get("observedGeneration", 0) < meta.get("generation", 1):
+        return f"{name}: not observed yet"
+    if status.get("replicas", 0) != obj["spec"].get("replicas", 1):
+        return f"{name}: {status.get('replicas', 0)} of {obj['spec'].get('replicas', 1)} pods"
+    return ""

@@ -1,0 +1,352 @@
+"""What happened to a packet, from the stations it left; nothing here is computed a second time.
+
+    packet_json(cluster, 17)        one packet, or None if it was not recorded
+    probe_json(cluster, probe)      the first packet of a probe, with what became of the probe
+    reply_of(cluster, 17)           the id of the first packet that answers it
+    search(cluster, last=..., ...)  packets of the ring that fit
+
+A step has t_ns, us (since the first), node, netns, dev, func with file and line, hook, priority, table, chain, rule_no, verdict,
+what, before and after ("10.48.1.5:41000 > 10.96.0.1:80"), addr ("C → V"), ct, and the flags nat and drop. Each endpoint gets one
+letter in a legend; it changes on the line where NAT happens.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from importlib import import_module
+from pkgutil import walk_packages
+from typing import Any
+
+import kubenet
+from kubenet.cluster.cluster import Cluster
+from kubenet.cluster.probe import Probe
+from kubenet.errors import NotFoundError
+from kubenet.kernel.netfilter.core import HOOK_NAMES, PRI_CONNTRACK_CONFIRM
+from kubenet.query.names import NODE, OUTSIDE, POD, SERVICE, Directory, place_name
+from kubenet.sim.trace import PacketTrace, Station
+from kubenet.wire.addr import ip4_text
+
+Obj = dict[str, Any]
+
+PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP"}
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+DELIVERED = ("tcp_v4_rcv", "udp_queue_rcv_skb", "ping_rcv", "icmp_rcv")
+STATE_FILES = ("kernel", "fabric")
+
+
+# ---- one packet
+
+
+def packet_json(cluster: Cluster, packet: int) -> Obj | None:
+    """The packet with this id; None if it left no stations."""
+    trace = cluster.loop.tracer.packets.get(packet)
+    return _Story(cluster, trace).json() if trace is not None and trace.stations else None
+
+
+def probe_json(cluster: Cluster, probe: Probe) -> Obj:
+    """What a probe's first packet met, and what the program saw. NotFoundError if it sent nothing."""
+    if probe.resolve_error:
+        raise NotFoundError(f"{probe.src} cannot resolve {probe.dst!r}: {probe.resolve_error}", why="DNS was asked inside the pod",
+                            try_=f"kubenet exec {probe.src} -- dig {probe.dst}")
+    tracer = cluster.loop.tracer
+    for packet in range(probe.first_id + 1, probe.last_id + 1):
+        trace = tracer.packets.get(packet)
+        if trace is not None and _is_probe(trace, probe):
+            found = _Story(cluster, trace).json()
+            found["probe"] = {"src": probe.src, "dst": probe.dst, "port": probe.port, "error": probe.error_text,
+                              "took_ns": probe.ended - probe.began, "local": list(probe.local)}
+            if found["outcome"] == "dropped" or probe.error:
+                found["first_difference"] = _first_difference(cluster, trace)
+            return found
+    raise NotFoundError(f"the probe from {probe.src} to {probe.dst}:{probe.port} sent no packet", why=probe.error_text or "it ended",
+                        try_=f"kubenet exec {probe.src} -- ip route")
+
+
+def _is_probe(trace: PacketTrace, probe: Probe) -> bool:
+    head = trace.head
+    if head["netns"] != probe.netns or head["host"] != probe.host or head["dport"] != probe.port:
+        return False
+    return bool(head["flags"] & SYN) if probe.proto == "tcp" else head["proto"] == 17
+
+
+def reply_of(cluster: Cluster, packet: int) -> int:
+    """The first later packet with the ends exchanged, as its receiver saw them. NotFoundError."""
+    tracer = cluster.loop.tracer
+    trace = tracer.packets.get(packet)
+    if trace is None or not trace.stations:
+        raise NotFoundError(f"packet {packet} was not recorded", try_=f"kubenet trace --packet {packet}")
+    last = trace.stations[-1]
+    wanted = (last.daddr, last.dport, last.saddr, last.sport)
+    for number in sorted(n for n in tracer.packets if n > packet):
+        head = tracer.packets[number].head
+        ends = (head["saddr"], head["sport"], head["daddr"], head["dport"])
+        if ends == wanted or _errors_about(head, trace):
+            return number
+    raise NotFoundError(f"nothing answered packet {packet}", try_=f"kubenet trace --packet {packet}")
+
+
+def _errors_about(head: Obj, trace: PacketTrace) -> bool:
+    """An ICMP error to the sender, right after."""
+    icmp = head.get("icmp")
+    return icmp is not None and icmp[0] in (3, 11, 12) and head["daddr"] == trace.stations[-1].saddr
+
+
+def search(cluster: Cluster, last: bool = False, target: str = "", flow: Obj | None = None, namespace: str = "default",
+           limit: int = 50) -> list[Obj]:
+    """Packets of the ring: the last one sent by `target`, or all of a flow between src and dst[:port], oldest first."""
+    tracer, directory = cluster.loop.tracer, Directory(cluster)
+    found: list[PacketTrace] = []
+    place = cluster.container(target, namespace) if target else None
+    for number in sorted(tracer.packets, reverse=last):
+        trace = tracer.packets[number]
+        head = trace.head
+        if head["protocol"] != 0x0800 or not trace.stations:
+            continue
+        if place is not None and (head["host"], head["netns"]) != (place.net.host.name, place.net.name):
+            continue
+        if flow and not _in_flow(trace, directory, flow):
+            continue
+        found.append(trace)
+        if last or len(found) >= limit:
+            break
+    if not found:
+        raise NotFoundError("no recorded packet fits", why=f"{len(tracer.packets)} packets are recorded", try_="kubenet trace client web:80")
+    return [_Story(cluster, trace).json() for trace in found]
+
+
+def _in_flow(trace: PacketTrace, directory: Directory, flow: Obj) -> bool:
+    names = set()
+    ports = set()
+    for s in (trace.stations[0], trace.stations[-1]):
+        names |= {directory.name(s.saddr), directory.name(s.daddr)}
+        ports |= {s.sport, s.dport}
+    wanted = [n for n in (flow.get("src"), flow.get("dst")) if n]
+    return all(n in names for n in wanted) and (not flow.get("port") or int(flow["port"]) in ports)
+
+
+# ---- telling it
+
+
+class _Story:
+    """One packet's stations made into steps."""
+
+    def __init__(self, cluster: Cluster, trace: PacketTrace) -> None:
+        self.cluster = cluster
+        self.trace = trace
+        self.directory = Directory(cluster)
+        self.letters: dict[tuple[int, int], str] = {}
+
+    def json(self) -> Obj:
+        """The whole story."""
+        stations, head = self.trace.stations, self.trace.head
+        first, last = stations[0], stations[-1]
+        self._name_endpoints(stations)
+        steps = [self._step(stations, at) for at in range(len(stations))]
+        dropped = next((s for s in stations if s.verdict == "DROP" and s.func == "kfree_skb_reason"), None)
+        delivered = [s for s in stations if s.func in DELIVERED]
+        outcome = "dropped" if dropped is not None else "delivered" if delivered else "in flight"
+        out: Obj = {
+            "id": self.trace.id, "kind": packet_kind(head), "outcome": outcome, "t_ns": first.t, "took_ns": last.t - first.t,
+            "from": self.directory.title(first.saddr), "to": self.directory.title(first.daddr),
+            "at": place_name(last.host, last.netns), "endpoints": self._legend(), "steps": steps,
+            "head": {k: head[k] for k in ("proto", "flags", "seq", "ack", "window", "mss", "len", "plen")},
+            "socket": self._socket(stations), "wire": self._wire(stations), "points": self._points(stations),
+            "conntrack": self._conntrack(stations),
+        }
+        if dropped is not None:
+            out["drop"] = {"reason": (dropped.data or {}).get("reason", ""), "words": dropped.what,
+                           "where": place_name(dropped.host, dropped.netns), "rule": self._last_rule(stations)}
+        return out
+
+    def _name_endpoints(self, stations: list[Station]) -> None:
+        """One letter each, in order of appearance: C asks, V is a Service's address, P a pod, N a node, O outside."""
+        for s in stations:
+            for addr, port in ((s.saddr, s.sport), (s.daddr, s.dport)):
+                if addr and (addr, port) not in self.letters:
+                    self.letters[(addr, port)] = self._letter(addr)
+
+    def _letter(self, addr: int) -> str:
+        kind = self.directory.kind(addr)
+        wanted = {SERVICE: "V", NODE: "N", OUTSIDE: "O", POD: "P"}.get(kind, "X")
+        if kind == POD and not self.letters and not self.directory.pods[addr]["metadata"].get("labels", {}).get("app") == "web":
+            wanted = "C"
+        elif not self.letters and kind == POD:
+            wanted = "P"
+        taken = set(self.letters.values())
+        if wanted not in taken:
+            return wanted
+        return next(f"{wanted}{n}" for n in range(2, 100) if f"{wanted}{n}" not in taken)
+
+    def _legend(self) -> list[Obj]:
+        return [{"letter": letter, "addr": _endpoint(*end), "ip": ip4_text(end[0]), "port": end[1],
+                 "what": self.directory.words(end[0])} for end, letter in self.letters.items()]
+
+    def _addr(self, s: Station) -> str:
+        left, right = self.letters.get((s.saddr, s.sport), "?"), self.letters.get((s.daddr, s.dport), "?")
+        return f"{left} → {right}"
+
+    def _step(self, stations: list[Station], at: int) -> Obj:
+        s = stations[at]
+        before = stations[at - 1] if at else s
+        file, line = source_of(s.func)
+        step: Obj = {
+            "t_ns": s.t, "us": (s.t - stations[0].t) // 1000, "node": s.host, "netns": s.netns, "place": place_name(s.host, s.netns),
+            "dev": s.dev, "func": s.func, "file": file, "line": line, "hook": HOOK_NAMES[s.hook] if s.hook >= 0 else "",
+            "priority": s.prio if s.prio != PRI_CONNTRACK_CONFIRM else "last", "table": s.table, "chain": s.chain, "rule_no": s.rule,
+            "verdict": s.verdict, "what": s.what, "before": _ends_text(before), "after": _ends_text(s), "addr": self._addr(s),
+            "ct": s.ct, "mark": s.mark, "length": s.length, "nat": s.func == "nf_nat_manip_pkt",
+            "drop": s.func == "kfree_skb_reason",
+        }
+        if s.data:
+            step["data"] = s.data
+        return step
+
+    def _socket(self, stations: list[Station]) -> Obj | None:
+        """What the sender's socket knows: the addresses before any hook saw the packet."""
+        s = stations[0]
+        if s.func not in ("__tcp_transmit_skb", "ip_local_out"):
+            return None
+        state = (s.data or {}).get("state", "")
+        return {"place": place_name(s.host, s.netns), "local": _endpoint(s.saddr, s.sport), "peer": _endpoint(s.daddr, s.dport),
+                "letter": self.letters.get((s.daddr, s.dport), ""), "state": state} if s.sport else None
+
+    def _wire(self, stations: list[Station]) -> Obj | None:
+        """What the first cable between machines carried."""
+        s = next((s for s in stations if s.func == "link_send"), None)
+        if s is None:
+            return None
+        return {"place": s.host, "dev": s.dev, "src": _endpoint(s.saddr, s.sport), "dst": _endpoint(s.daddr, s.dport),
+                "src_letter": self.letters.get((s.saddr, s.sport), ""), "dst_letter": self.letters.get((s.daddr, s.dport), ""),
+                "length": s.length + 14}
+
+    def _points(self, stations: list[Station]) -> list[Obj]:
+        """The addresses at each device the packet entered or left, for the strip below the wide view."""
+        out: list[Obj] = []
+        for s in stations:
+            if s.func in ("netif_receive_skb", "link_send", "dev_queue_xmit") and s.dev not in ("lo",):
+                point = {"place": place_name(s.host, s.netns), "dev": s.dev, "addr": self._addr(s)}
+                if not out or (out[-1]["place"], out[-1]["dev"]) != (point["place"], point["dev"]):
+                    out.append(point)
+        return out
+
+    def _conntrack(self, stations: list[Station]) -> Obj | None:
+        """The entry that translates this packet, or the first one it made."""
+        tracked = [s for s in stations if s.ct]
+        chosen = next((s for s in tracked if s.func == "nf_nat_manip_pkt"), None)
+        if chosen is None:
+            return None
+        final = next((s for s in reversed(tracked) if (s.host, s.netns) == (chosen.host, chosen.netns)), chosen)
+        return {"place": place_name(chosen.host, chosen.netns), "entry": final.ct, "entries": self._live_entry(chosen)}
+
+    def _live_entry(self, s: Station) -> Obj | None:
+        """The entry as the table has it now, if it still has it."""
+        machine = self.cluster.fabric.machines.get(s.host)
+        table = machine.net.ct if machine is not None and s.netns == s.host else None
+        if table is None:
+            return None
+        first = self.trace.stations[0]
+        ends = {(first.saddr, first.sport), (first.daddr, first.dport)}
+        for ct in table.entries():
+            if {(ct.orig[0], ct.orig[1]), (ct.orig[2], ct.orig[3])} == ends or {(ct.reply[0], ct.reply[1]), (ct.reply[2], ct.reply[3])} == ends:
+                now = self.cluster.loop.now
+                return {"id": ct.id, "original": f"{_endpoint(*ct.orig[:2])} > {_endpoint(*ct.orig[2:4])}",
+                        "reply": f"{_endpoint(*ct.reply[:2])} > {_endpoint(*ct.reply[2:4])}", "left_s": max(ct.timeout - now, 0) // 10**9}
+        return None
+
+    def _last_rule(self, stations: list[Station]) -> Obj | None:
+        """The last rule that matched, if a rule is why the packet ended."""
+        rule = next((s for s in reversed(stations) if s.func == "ipt_do_table"), None)
+        if rule is None or rule.verdict not in ("DROP", "REJECT"):
+            return None
+        return {"table": rule.table, "chain": rule.chain, "rule_no": rule.rule, "verdict": rule.verdict, "comment": rule.what}
+
+
+def _first_difference(cluster: Cluster, trace: PacketTrace) -> Obj | None:
+    """Compared with the last delivered packet to the same destination: where the two parted."""
+    first = trace.stations[0]
+    tracer = cluster.loop.tracer
+    for number in sorted((n for n in tracer.packets if n < trace.id), reverse=True):
+        other = tracer.packets[number]
+        if not other.stations:
+            continue
+        start = other.stations[0]
+        same = (start.daddr, start.dport, start.proto) == (first.daddr, first.dport, first.proto)
+        if same and start.func == first.func and any(s.func in DELIVERED for s in other.stations) \
+                and not any(s.func == "kfree_skb_reason" for s in other.stations):
+            return _difference(cluster, trace, other)
+    return None
+
+
+def _difference(cluster: Cluster, trace: PacketTrace, good: PacketTrace) -> Obj:
+    mine, theirs = _milestones(trace), _milestones(good)
+    for at, (a, b) in enumerate(zip(mine, theirs, strict=False)):
+        if a[0] != b[0]:
+            return {"good": good.id, "good_from": Directory(cluster).name(good.stations[0].saddr), "step": at, "here": a[1], "there": b[1]}
+    longer = mine if len(mine) > len(theirs) else theirs
+    at = min(len(mine), len(theirs))
+    extra = longer[at][1] if at < len(longer) else ""
+    here, there = (extra, "") if longer is mine else ("", extra)
+    return {"good": good.id, "good_from": Directory(cluster).name(good.stations[0].saddr), "step": at, "here": here, "there": there}
+
+
+def _milestones(trace: PacketTrace) -> list[tuple[tuple[str, ...], str]]:
+    """Steps reduced to what can be compared between two senders: rules and their verdicts, rewrites, the end."""
+    out: list[tuple[tuple[str, ...], str]] = []
+    for s in trace.stations:
+        if s.func == "ipt_do_table" and s.rule > 0:
+            out.append(((s.func, s.table, s.chain, str(s.rule)), f"{s.table} {s.chain} #{s.rule} {s.verdict}"))
+        elif s.func in ("nf_nat_manip_pkt", "kfree_skb_reason") or s.func in DELIVERED:
+            out.append(((s.func, s.verdict), s.what))
+    return out
+
+
+# ---- words
+
+
+def packet_kind(head: Obj) -> str:
+    """"TCP SYN", "UDP", "ICMP echo request"."""
+    proto = PROTOCOLS.get(head["proto"], f"protocol {head['proto']}")
+    if head["protocol"] == 0x0806:
+        return "ARP"
+    if head["proto"] == 1 and head.get("icmp"):
+        names = {0: "echo reply", 3: "unreachable", 5: "redirect", 8: "echo request", 11: "time exceeded"}
+        return f"ICMP {names.get(head['icmp'][0], head['icmp'][0])}"
+    if head["proto"] != 6:
+        return proto
+    flags = head["flags"]
+    words = [name for bit, name in ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST")) if flags & bit]
+    if flags & ACK and (words or not head["plen"]):
+        words.append("ACK")
+    if head["plen"]:
+        words.append(f"{head['plen']} bytes")
+    return f"TCP {' '.join(words) if head['plen'] else '-'.join(words)}"
+
+
+def _endpoint(addr: int, port: int) -> str:
+    return f"{ip4_text(addr)}:{port}" if port else ip4_text(addr)
+
+
+def _ends_text(s: Station) -> str:
+    return f"{_endpoint(s.saddr, s.sport)} > {_endpoint(s.daddr, s.dport)}" if s.saddr or s.daddr else ""
+
+
+@functools.cache
+def source_of(func: str) -> tuple[str, int]:
+    """(file, line) of the kernel or fabric function with this name; ("", 0) if there is none."""
+    return _functions().get(func, ("", 0))
+
+
+@functools.cache
+def _functions() -> dict[str, tuple[str, int]]:
+    out: dict[str, tuple[str, int]] = {}
+    for package in STATE_FILES:
+        base = import_module(f"kubenet.{package}")
+        for info in walk_packages(base.__path__, f"kubenet.{package}."):
+            module = import_module(info.name)
+            for name, value in vars(module).items():
+                if inspect.isfunction(value) and value.__module__ == info.name and name not in out:
+                    file = inspect.getsourcefile(value) or ""
+                    root = str(kubenet.__path__[0])
+                    out[name] = ("kubenet" + file.removeprefix(root), value.__code__.co_firstlineno)
+    return out
