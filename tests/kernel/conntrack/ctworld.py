@@ -3,7 +3,8 @@
     {"from": "client", "src": "10.48.1.5", "sport": 40000, "dst": "10.48.2.7", "dport": 80, "flags": "S", "seq": 1000, ...}
 
 The client side is 10.48.1.0/24 (router 10.48.1.1), the server side 10.48.2.0/24 (router 10.48.2.1). A packet goes through the
-hooks a forwarded one meets; one for the router itself ends in its INPUT chain. INVALID packets are dropped in between, as `iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP` does on a real router (record.py).
+hooks a forwarded one meets; one for the router itself ends in its INPUT chain. INVALID packets are dropped in between, as
+`iptables -A FORWARD -m conntrack --ctstate INVALID -j DROP` does on a real router (record.py).
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ SCENARIOS: list[dict[str, Any]] = [
     {"name": "tcp_zero_window", "packets": [*OPEN, c("A", 1001, 5001, win=0), s("A", 5001, 1001), c("A", 1001, 5001, win=9)]},
     {"name": "tcp_acct", "sysctl": {"nf_conntrack_acct": 1}, "packets": [*OPEN, c("PA", 1001, 5001, len=100)]},
     {"name": "udp_stream", "why": "ASSURED and 120 s only if traffic goes on after 2 s", "packets": [
-        udp("client", CLIENT, 5000, SERVER, 53), udp("server", SERVER, 53, CLIENT, 5000), udp("client", CLIENT, 5000, SERVER, 53),
+        udp("client", CLIENT, 5000, SERVER, 53), udp("server", SERVER, 53, CLIENT, 5000),
+        udp("client", CLIENT, 5000, SERVER, 53),
         udp("client", CLIENT, 5000, SERVER, 53, wait=2.2), udp("server", SERVER, 53, CLIENT, 5000)]},
     {"name": "icmp_echo", "packets": [
         icmp("client", CLIENT, SERVER, 8, id=77), icmp("server", SERVER, CLIENT, 0, id=77), icmp("server", SERVER, CLIENT, 0, id=9),
@@ -118,7 +119,8 @@ SCENARIOS: list[dict[str, Any]] = [
         c("S", 1000, **SYN, **VIA), s("SA", 5000, 1001, **SYN, **POD), c("A", 1001, 5001, **VIA),
         icmp("server", "10.48.2.9", CLIENT, 3, code=4, rest=1400, quote=quote(c("PA", 1001, 5001, len=8), dport=8080))]},
     {"name": "nat_snat_range", "rules": [{"chain": "POSTROUTING", "out": "tun1", "to": "10.9.0.10-10.9.0.29"}],
-     "why": "the address is a hash of source and destination", "packets": [c("S", 1, src=f"10.48.1.{10 + i}", sport=40000 + i, dst=f"10.48.2.{7 + i % 3}") for i in range(12)]},
+     "why": "the address is a hash of source and destination", "packets": [
+        c("S", 1, src=f"10.48.1.{10 + i}", sport=40000 + i, dst=f"10.48.2.{7 + i % 3}") for i in range(12)]},
     {"name": "nat_snat_ports", "rules": [{"chain": "POSTROUTING", "out": "tun1", "to": "10.9.0.1:2000-2000"}],
      "why": "one port: a second connection to the same server cannot be confirmed", "packets": [
         c("S", 1000), c("S", 1000, src="10.48.1.6"), c("S", 1000, src="10.48.1.6", dport=81)]},

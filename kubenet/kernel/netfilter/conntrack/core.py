@@ -234,7 +234,7 @@ def table_full(net: NetNamespace) -> None:
     if now - start >= 5 * SEC:
         start, said = now, 0
     if said < 10:
-        number = INIT_NETNS if net.name == net.host.name else 0xF0000000 | net.ct.secret & 0xFFFFFF
+        number = INIT_NETNS if net is next(iter(net.host.namespaces.values())) else 0xF0000000 | net.ct.secret & 0xFFFFFF
         net.host.printk(f"nf_conntrack: nf_conntrack: table full in netns {number}, dropping packet")
     net.host.extra["net_ratelimit"] = (start, said + 1)
 

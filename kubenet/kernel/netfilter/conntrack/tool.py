@@ -304,11 +304,12 @@ def _events(net: NetNamespace, req: Request) -> tuple[int, str, str]:
     return 0, "", ""
 
 
-def event_line(event: str, ct: NfConn, req: Request) -> str:
-    """The line of `conntrack -E` for an event of net.watchers, or "" if it is not asked for. Tool: event_cb()."""
+def event_line(net: NetNamespace, argv: list[str], event: str, ct: NfConn) -> str:
+    """The line of `conntrack -E` for an event of net.watchers, or "" if argv does not ask for it. Tool: event_cb()."""
+    req = parse(argv)
     if event not in req.events or not matches(ct, req.want):
         return ""
-    return conntrack_line(ct, ct.net.loop.now, req.output, event) + "\n"
+    return conntrack_line(ct, net.loop.now, req.output, event)
 
 
 _COMMANDS = {"L": _list, "G": _get, "D": _delete, "F": _flush, "C": _count, "S": _stats, "E": _events, "V": _version,
