@@ -233,6 +233,20 @@ class TestWatch:
             late.poll()
         assert late.closed
 
+    def test_a_durable_reader_misses_nothing(self, loop: EventLoop) -> None:
+        """Controllers notice late (their latency), and thousands of writes may share one instant."""
+        store = Store(loop, history=10)
+        watch = store.watch("ConfigMap")
+        watch.durable = True
+        for number in range(100):
+            store.create(config(f"c{number}"))
+        assert len(watch.poll()) == 100
+        for number in range(30):
+            store.update(config("c0", x=str(number)))
+        watch.poll()
+        store.update(config("c0"))
+        assert len(store.log("ConfigMap").events) <= 2 * 10                 # and then it is let go
+
     def test_wake_tells_once_per_write_and_not_after_close(self, store: Store) -> None:
         woken: list[int] = []
         watch = store.watch("ConfigMap")
