@@ -6,6 +6,7 @@ chain that called us via --jump".
 
 from __future__ import annotations
 
+# ruff: noqa: E501  (rules and packets read best as one line each)
 import pytest
 
 from kubenet.kernel.host import Host
@@ -64,11 +65,11 @@ def test_return_in_a_builtin_chain_is_the_policy(net: NetNamespace) -> None:
 def test_counters_survive_other_rules_and_policies_do_not(net: NetNamespace) -> None:
     """Recorded ("noflush keeps"): a commit keeps the counters of rules that stay; built-in chains' policies start at 0."""
     table = xt_table(net, AF_INET, "filter")
-    iptables_command(net, AF_INET, "-A FORWARD -p tcp".split())
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-p", "tcp"])
     for _ in range(3):
         ipt_do_table(table, syn(net), FORWARD)
     assert table.policy_counters["FORWARD"] == [3, 120]
-    iptables_command(net, AF_INET, "-I FORWARD -p udp -j DROP".split())
+    iptables_command(net, AF_INET, ["-I", "FORWARD", "-p", "udp", "-j", "DROP"])
     assert counters(net) == {"-A FORWARD -p udp -j DROP": "0", "-A FORWARD -p tcp": "3"}
     assert table.policy_counters["FORWARD"] == [0, 0]
 
@@ -152,19 +153,19 @@ def test_trace_target_logs_every_rule(net: NetNamespace) -> None:
 
 def test_refusals_reach_the_kernel_log(net: NetNamespace) -> None:
     """"Run `dmesg' for more information": xt_check_target() says what was wrong."""
-    assert iptables_command(net, AF_INET, "-A FORWARD -j DNAT --to-destination 10.0.0.1".split())[0] == 1
+    assert iptables_command(net, AF_INET, ["-A", "FORWARD", "-j", "DNAT", "--to-destination", "10.0.0.1"])[0] == 1
     assert net.host.dmesg[-1][1] == "x_tables: ip_tables: DNAT target: only valid in nat table, not filter"
-    iptables_command(net, AF_INET, "-t nat -A PREROUTING -j MASQUERADE".split())
+    iptables_command(net, AF_INET, ["-t", "nat", "-A", "PREROUTING", "-j", "MASQUERADE"])
     assert net.host.dmesg[-1][1] == (
         "x_tables: ip_tables: MASQUERADE target: used from hooks PREROUTING, but only usable from POSTROUTING")
-    iptables_command(net, AF_INET, "-A FORWARD -m tcp --dport 80".split())
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-m", "tcp", "--dport", "80"])
     assert net.host.dmesg[-1][1] == "x_tables: ip_tables: tcp match: only valid for protocol 6"
 
 
 def test_hooks_are_registered_when_a_table_is_first_named(net: NetNamespace) -> None:
     """An idle namespace pays nothing; `iptables -t mangle -L` loads the table (iptable_mangle)."""
     assert not any(net.nf.run[AF_INET])
-    iptables_command(net, AF_INET, "-t mangle -L".split())
+    iptables_command(net, AF_INET, ["-t", "mangle", "-L"])
     assert [len(fns) for fns in net.nf.run[AF_INET]] == [1, 1, 1, 1, 1]
     iptables_command(net, AF_INET, ["-L"])
     assert [entry.name for entry in net.nf.entries[(AF_INET, FORWARD)]] == ["iptable_mangle", "iptable_filter"]

@@ -5,6 +5,7 @@ Expected values are the man page's (iptables-extensions(8)) and the kernel funct
 
 from __future__ import annotations
 
+# ruff: noqa: E501  (rules and packets read best as one line each)
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def test_cut_headers_are_dropped(net: NetNamespace, offset: int) -> None:
     """xt_tcpudp.c: "Dropping evil TCP offset=1 frag", and headers that do not fit."""
     skb = packet(net, frag=offset)
     skb.l4 = None
-    iptables_command(net, AF_INET, "-A FORWARD -p tcp --dport 443 -j ACCEPT".split())
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-p", "tcp", "--dport", "443", "-j", "ACCEPT"])
     assert ipt_do_table(xt_table(net, AF_INET, "filter"), skb, FORWARD) == DROP
 
 
@@ -163,7 +164,7 @@ def test_probability_is_compared_with_31_random_bits(net: NetNamespace) -> None:
     """statistic_mt(): (get_random_u32() & 0x7FFFFFFF) < lround(p * 2^31)."""
     bits = [net.host.stream("node-1", "statistic")]
     draws = [bits[0].u32() & 0x7FFFFFFF for _ in range(200)]
-    iptables_command(net, AF_INET, "-A FORWARD -m statistic --mode random --probability 0.3333333333 -j DROP".split())
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-m", "statistic", "--mode", "random", "--probability", "0.3333333333", "-j", "DROP"])
     table = xt_table(net, AF_INET, "filter")
     got = [ipt_do_table(table, packet(net), FORWARD) == DROP for _ in draws]
     assert got == [draw < 715827883 for draw in draws]
@@ -171,7 +172,7 @@ def test_probability_is_compared_with_31_random_bits(net: NetNamespace) -> None:
 
 def test_nth(net: NetNamespace) -> None:
     """iptables-extensions(8): --packet p, the counter's value at which it matches, 0..n-1."""
-    iptables_command(net, AF_INET, "-A FORWARD -m statistic --mode nth --every 3 --packet 1 -j DROP".split())
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-m", "statistic", "--mode", "nth", "--every", "3", "--packet", "1", "-j", "DROP"])
     table = xt_table(net, AF_INET, "filter")
     assert [ipt_do_table(table, packet(net), FORWARD) for _ in range(7)] == [ACCEPT, DROP, ACCEPT, ACCEPT, DROP, ACCEPT, ACCEPT]
     iptables_command(net, AF_INET, ["-A", "FORWARD"])  # a replaced table counts from the beginning
@@ -180,7 +181,7 @@ def test_nth(net: NetNamespace) -> None:
 
 def test_limit(net: NetNamespace) -> None:
     """iptables-extensions(8): an initial burst, then one per period."""
-    iptables_command(net, AF_INET, "-A FORWARD -m limit --limit 2/sec --limit-burst 3 -j DROP".split())
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-m", "limit", "--limit", "2/sec", "--limit-burst", "3", "-j", "DROP"])
     table = xt_table(net, AF_INET, "filter")
 
     def hits(n: int) -> int:
@@ -214,10 +215,10 @@ def test_recent_is_session_affinity(net: NetNamespace) -> None:
 def test_recent_hitcount_and_remove(net: NetNamespace) -> None:
     """iptables-extensions(8): --hitcount narrows to addresses seen at least so many times."""
     table = xt_table(net, AF_INET, "filter")
-    iptables_command(net, AF_INET, "-A FORWARD -m recent --name x --update --seconds 60 --hitcount 3 -j DROP".split())
-    iptables_command(net, AF_INET, "-A FORWARD -m recent --name x --set".split())
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-m", "recent", "--name", "x", "--update", "--seconds", "60", "--hitcount", "3", "-j", "DROP"])
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-m", "recent", "--name", "x", "--set"])
     assert [ipt_do_table(table, packet(net), FORWARD) for _ in range(5)] == [ACCEPT, ACCEPT, ACCEPT, DROP, DROP]
-    iptables_command(net, AF_INET, "-F FORWARD".split())
+    iptables_command(net, AF_INET, ["-F", "FORWARD"])
     assert verdict(net, "-m recent --name x --remove", packet(net))
     assert recent_tables(net)["x"] == {}
 
@@ -225,7 +226,7 @@ def test_recent_hitcount_and_remove(net: NetNamespace) -> None:
 def test_recent_list_holds_100(net: NetNamespace) -> None:
     """xt_recent.c: ip_list_tot=100; the least recently seen address makes room."""
     table = xt_table(net, AF_INET, "filter")
-    iptables_command(net, AF_INET, "-A FORWARD -m recent --name x --set".split())
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-m", "recent", "--name", "x", "--set"])
     for i in range(101):
         skb = packet(net)
         skb.ip.saddr = 1000 + i
@@ -236,7 +237,7 @@ def test_recent_list_holds_100(net: NetNamespace) -> None:
 def test_quota(net: NetNamespace) -> None:
     """xt_quota.c: what does not fit ends the quota."""
     table = xt_table(net, AF_INET, "filter")
-    iptables_command(net, AF_INET, "-A FORWARD -m quota --quota 100 -j DROP".split())
+    iptables_command(net, AF_INET, ["-A", "FORWARD", "-m", "quota", "--quota", "100", "-j", "DROP"])
     assert [ipt_do_table(table, packet(net), FORWARD) for _ in range(3)] == [DROP, DROP, ACCEPT]
 
 
@@ -310,7 +311,7 @@ def test_log_line(net: NetNamespace) -> None:
 
 def test_notrack(net: NetNamespace) -> None:
     """notrack_tg(): IP_CT_UNTRACKED, so that connection tracking leaves it alone."""
-    iptables_command(net, AF_INET, "-t raw -A OUTPUT -j NOTRACK".split())
+    iptables_command(net, AF_INET, ["-t", "raw", "-A", "OUTPUT", "-j", "NOTRACK"])
     skb = packet(net)
     ipt_do_table(xt_table(net, AF_INET, "raw"), skb, OUTPUT)
     assert skb.ctinfo == UNTRACKED

@@ -7,6 +7,7 @@ kube-proxy's rules for a ClusterIP stand on the node. What is asserted are packe
 
 from __future__ import annotations
 
+# ruff: noqa: E501  (rules and packets read best as one line each)
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from kubenet.kernel.dev.device import dev_change_flags
 from kubenet.kernel.dev.veth import create_veth_pair
 from kubenet.kernel.host import Host
-from kubenet.kernel.ipv4.devinet import inet_addr_add
+from kubenet.kernel.ipv4.devinet import inet_addr_add, ip_forward_write
 from kubenet.kernel.ipv4.output import ip_local_out
 from kubenet.kernel.ipv4.route import fib_add, ip_route_output_key
 from kubenet.kernel.netfilter.xtables.command import iptables_command
@@ -93,13 +94,13 @@ class World:
             fib_add(net, 0, 0, gateway=ip4(router))
             tap = self.taps[net.name] = Tap()
             pod.taps = [tap]
-        self.node.sysctl.ipv4.ip_forward = 1
-        self.node.sysctl.conf4["all"].forwarding = 1
+        fib_add(self.node, 0, 0, gateway=ip4(WEB))  # as a node's default route: without one it cannot reach a ClusterIP
+        ip_forward_write(self.node, 1)
 
     def send(self, net: NetNamespace, dst: str, l4: Any, src: str = "", ttl: int = 64) -> int:
         """One packet from a namespace, through its own output path; then time passes until all is still."""
         result = self.emit(net, dst, l4, src, ttl)
-        self.loop.run_until(self.loop.now + SEC)
+        self.loop.run(self.loop.now + SEC)
         return result
 
     def emit(self, net: NetNamespace, dst: str, l4: Any, src: str = "", ttl: int = 64) -> int:
@@ -139,7 +140,7 @@ def test_rules_are_asked_once_per_connection(world: World) -> None:
     iptables_restore(world.node, AF_INET, KUBE)
     world.emit(world.client, SERVICE, syn())
     world.emit(world.client, SERVICE, syn())
-    world.loop.run_until(SEC)
+    world.loop.run(SEC)
     table = xt_table(world.node, AF_INET, "nat")
     assert table.counters["KUBE-SERVICES"][0] == 1
     assert table.counters["KUBE-SEP-A"] == [0, 0, 1, 40]
@@ -148,7 +149,8 @@ def test_rules_are_asked_once_per_connection(world: World) -> None:
 def test_the_node_itself_is_masqueraded(world: World) -> None:
     """Its source is no pod's: KUBE-MARK-MASQ marks it, POSTROUTING gives it the device's address and clears the mark."""
     iptables_restore(world.node, AF_INET, KUBE)
-    world.send(world.node, SERVICE, syn(), src="10.48.1.1")
+    inet_addr_add(world.node.devs["vethc"], ip4("172.18.0.2"), 32)
+    world.send(world.node, SERVICE, syn(), src="172.18.0.2")
     line = world.taps["web-0"].lines[0]
     assert line.startswith("10.48.2.1:")
     assert line.endswith(f" {WEB}:8080 2")
@@ -187,7 +189,7 @@ def test_reject_with_a_reset(world: World) -> None:
 
 def test_drop_in_output_is_eperm(world: World) -> None:
     """send(2): EPERM when a local rule refuses the packet."""
-    code, _, words = iptables_command(world.client, AF_INET, "-A OUTPUT -p udp -j DROP".split())
+    code, _, words = iptables_command(world.client, AF_INET, ["-A", "OUTPUT", "-p", "udp", "-j", "DROP"])
     assert code == 0, words
     assert world.send(world.client, WEB, UdpHdr(40000, 53)) == -1
     assert world.taps["web-0"].lines == []
@@ -228,7 +230,7 @@ def test_redirect_ends_here(world: World) -> None:
 def test_notrack_leaves_nat_out(world: World) -> None:
     """An untracked packet meets no nat rule."""
     iptables_restore(world.node, AF_INET, KUBE)
-    world.rules("-t raw -A PREROUTING -j NOTRACK\n-A FORWARD -m conntrack --ctstate UNTRACKED")
+    world.rules("-t raw -A PREROUTING -j NOTRACK\n-A FORWARD -s 10.48.1.5 -m conntrack --ctstate UNTRACKED")
     world.send(world.client, WEB, syn())
     assert xt_table(world.node, AF_INET, "filter").counters["FORWARD"] == [1, 40]
     assert "KUBE-SERVICES" not in xt_table(world.node, AF_INET, "nat").counters
@@ -259,7 +261,7 @@ def test_a_new_connection_is_shown_rule_by_rule(world: World) -> None:
 
     arm(skb, True)
     ip_local_out(skb)
-    world.loop.run_until(SEC)
+    world.loop.run(SEC)
     trace = world.loop.tracer.packets[skb.id]
     seen = [(s.table, s.chain, s.rule, s.verdict) for s in trace.stations if s.func == "ipt_do_table" and s.table == "nat"]
     assert seen[:4] == [("nat", "PREROUTING", 1, "jump KUBE-SERVICES"), ("nat", "KUBE-SERVICES", 1, "jump KUBE-SVC-A"),

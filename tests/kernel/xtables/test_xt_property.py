@@ -7,6 +7,7 @@ And: what iptables-save prints is read back as the same rules.
 
 from __future__ import annotations
 
+# ruff: noqa: E501  (rules and packets read best as one line each)
 from typing import Any
 
 from hypothesis import given, settings

@@ -6,6 +6,7 @@ date in iptables-save's comment lines.
 
 from __future__ import annotations
 
+# ruff: noqa: E501  (rules and packets read best as one line each)
 import json
 import re
 import shlex

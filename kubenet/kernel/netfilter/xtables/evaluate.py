@@ -19,6 +19,8 @@ from kubenet.kernel.skbuff import SkBuff, station
 if TYPE_CHECKING:
     from kubenet.kernel.netfilter.xtables.table import Table
 
+NO_MATCH = "NO MATCH"
+
 
 def packet_matches(skb: SkBuff, ctx: Ctx, rule: RuleSpec, chain: str, index: int) -> bool:
     """Header and matches of the rule all hold. Raises HotDrop."""
@@ -37,7 +39,7 @@ def packet_matches(skb: SkBuff, ctx: Ctx, rule: RuleSpec, chain: str, index: int
 def record(skb: SkBuff, ctx: Ctx, chain: str, rule: int, verdict: str, tried: int, text: str) -> None:
     """A station for an armed packet, a log line for a traced one. `rule` counts from 1; -1: the policy."""
     table = ctx.table
-    if skb.nf_trace:
+    if skb.nf_trace and verdict != NO_MATCH:
         from kubenet.kernel.netfilter.xtables.targets.log import packet_text
 
         if rule == -1:
@@ -72,8 +74,8 @@ def run_chain(skb: SkBuff, ctx: Ctx, chain: ChainSpec) -> int:
     for i, rule in enumerate(rules):
         ctx.dice = None
         if not packet_matches(skb, ctx, rule, name, i):
-            if ctx.dice is not None:  # everything else matched: the dice decided
-                record(skb, ctx, name, i + 1, "NO MATCH", i + 1, rule.comment or rule.jump)
+            if ctx.dice is not None:  # dice were rolled, and it came to nothing
+                record(skb, ctx, name, i + 1, NO_MATCH, i + 1, rule.comment or rule.jump)
             continue
         counters[2 * i] += 1
         counters[2 * i + 1] += skb.len

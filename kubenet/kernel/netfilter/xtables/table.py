@@ -73,7 +73,7 @@ class Table:
     """The rules of one table in one namespace, and what the namespace adds: policies, counters, state."""
 
     __slots__ = ("net", "family", "name", "chains", "builtin", "policies", "policy_counters", "counters", "state", "ctx",
-                 "generation", "tracked")
+                 "generation", "tracked", "reach")
 
     def __init__(self, net: NetNamespace, family: int, name: str) -> None:
         self.net = net
@@ -86,6 +86,7 @@ class Table:
         self.counters: dict[str, list[int]] = {}  # chain -> packets, bytes, packets, bytes ...; absent: all zero
         self.state: dict[object, object] = {}  # of limit, quota, nth: by (chain, rule, match)
         self.generation: int = 0
+        self.reach: dict[str, int] = {}  # chain -> hooks that lead to it, as of the last commit
         self.tracked: bool = False  # its rules have switched connection tracking on
         self.ctx: dict[int, Ctx] = {hook: Ctx(self, net, hook) for hook in TABLES[name]}
         self.publish()
@@ -297,7 +298,7 @@ class Work:
                 counters[name] = edit.counts
             else:
                 counters.pop(name, None)
-        check_table(table, chains)
+        table.reach = check_table(table, chains)
         table.chains, table.counters = chains, counters
         table.policies = self.policies
         table.policy_counters = {name: self.policy_counts.get(name, [0, 0]) for name in table.builtin}
@@ -342,33 +343,50 @@ def kernel_error(table: Table, words: str, number: int) -> IptcError:
     return IptcError(number)
 
 
-def check_table(table: Table, chains: dict[str, ChainSpec]) -> None:
-    """The kernel takes these chains. Raises IptcError. Linux: translate_table()."""
-    for chain in chains.values():
+def check_table(table: Table, chains: dict[str, ChainSpec]) -> dict[str, int]:
+    """The kernel takes these chains: returns the hooks that lead to each. Raises IptcError. Linux: translate_table().
+
+    A chain that stood before, reached from the same hooks, was checked then. If no chain leads elsewhere than before,
+    the hooks are the same, too: a sync that changes few rules is not charged for all.
+    """
+    before, known = table.chains, table.reach
+    changed = [chain for name, chain in chains.items() if before.get(name) is not chain]
+    same = bool(known) and len(chains) == len(before)
+    for chain in changed:
         for jump in chain.jumps:
             if jump not in chains:
                 raise IptcError(errno.ENOENT)
             if jump in table.builtin:
                 raise kernel_error(table, f"ip_tables: bad jump from {chain.name} to built-in chain {jump}", errno.EINVAL)
-    reach = mark_source_chains(table, chains)
+        old = before.get(chain.name)
+        same = same and old is not None and old.jumps == chain.jumps
+    reach = known if same else mark_source_chains(table, chains)
+    if not same:
+        changed = [chain for name, chain in chains.items()
+                   if before.get(name) is not chain or reach.get(name, 0) != known.get(name, 0)]
     track = False
-    for chain in chains.values():
-        if not chain.checked:
-            continue
-        hooks = reach.get(chain.name, 0)
-        for rule in chain.checked:
-            for match in rule.matches:
-                if match.CONNTRACK or match.PROTOS or match.HOOKS != 0x1F or type(match).check is not Extension.check:
-                    check_extension(table, rule, match, "match", hooks)
-                    track = track or match.CONNTRACK
-            if rule.target is not None:
-                check_extension(table, rule, rule.target, "target", hooks)
-                track = track or rule.target.CONNTRACK
+    for chain in changed:
+        track = check_chain(table, chain, reach.get(chain.name, 0)) or track
     if track and not table.tracked:
         from kubenet.kernel.netfilter.conntrack import nf_ct_netns_get
 
         table.tracked = True
         nf_ct_netns_get(table.net)
+    return reach
+
+
+def check_chain(table: Table, chain: ChainSpec, hooks: int) -> bool:
+    """Every extension may stand in this chain; True if one of them needs connection tracking."""
+    track = False
+    for rule in chain.checked:
+        for match in rule.matches:
+            if match.CONNTRACK or match.PROTOS or match.HOOKS != 0x1F or type(match).check is not Extension.check:
+                check_extension(table, rule, match, "match", hooks)
+                track = track or match.CONNTRACK
+        if rule.target is not None:
+            check_extension(table, rule, rule.target, "target", hooks)
+            track = track or rule.target.CONNTRACK
+    return track
 
 
 def check_extension(table: Table, rule: RuleSpec, ext: Extension, kind: str, hooks: int) -> None:
