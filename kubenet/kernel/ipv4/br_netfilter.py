@@ -20,8 +20,14 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from kubenet.kernel.dev.bridge import Bridge, NfBridge, br_handle_frame_finish
+from kubenet.kernel.dev.bridge import Bridge, NfBridge, br_dev_queue_push_xmit, br_handle_frame_finish
 from kubenet.kernel.dev.device import dev_queue_xmit
+from kubenet.kernel.ipv4.fragment import (
+    IP_DEFRAG_CONNTRACK_BRIDGE_IN,
+    frag_max_size,
+    ip_do_fragment,
+    nf_defrag_ipv4,
+)
 from kubenet.kernel.ipv4.neigh import NUD_CONNECTED, neigh_event_send
 from kubenet.kernel.ipv4.route import (
     AF_INET,
@@ -44,6 +50,7 @@ from kubenet.kernel.netfilter.core import (
 )
 from kubenet.kernel.skbuff import ETH_P_IP, PACKET_HOST, PACKET_OTHERHOST, DropReason, SkBuff, drop, station
 from kubenet.kernel.sysctl import BridgeSysctl
+from kubenet.wire.ipv4 import IP_MF, IP_OFFSET
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
@@ -79,6 +86,8 @@ def br_nf_pre_routing(skb: SkBuff, hook: int) -> int:
         return ACCEPT
     port = skb.dev
     br: Bridge = port.master
+    if skb.ip.frag & (IP_MF | IP_OFFSET) and not nf_defrag_ipv4(skb, IP_DEFRAG_CONNTRACK_BRIDGE_IN):
+        return STOLEN
     skb.nf_bridge = note = NfBridge(port, skb.ip.daddr)
     skb.dev = skb.indev = br
     skb.outdev = None
@@ -164,4 +173,17 @@ def br_nf_post_routing(skb: SkBuff, hook: int) -> int:
     skb.outdev = skb.dev.master
     if skb.dst is None:
         skb.dst = _fake_dst(skb.net, skb.dev.master)
-    return nf_hook(NFPROTO_IPV4, POSTROUTING, skb)
+    verdict = nf_hook(NFPROTO_IPV4, POSTROUTING, skb)
+    if verdict != ACCEPT or not skb.ignore_df:
+        return verdict
+    return br_nf_dev_queue_xmit(skb)
+
+
+def br_nf_dev_queue_xmit(skb: SkBuff) -> int:
+    """A packet that was put together for the rules is cut again for its port; whole ones go on. Linux: br_nf_dev_queue_xmit()."""
+    mtu = min(skb.dev.mtu, frag_max_size(skb) or skb.dev.mtu)
+    if skb.len <= mtu or skb.gso_size:
+        return ACCEPT
+    for piece in ip_do_fragment(skb, mtu):
+        br_dev_queue_push_xmit(piece)
+    return STOLEN

@@ -2,8 +2,9 @@
 
 A fragment's skb has no transport header: its payload is the raw piece of the datagram, the transport header included
 in the first. ip_do_fragment() cuts; ip_defrag() collects pieces by (source, destination, id, protocol, who asks) and
-returns the whole packet with the last piece, parsed anew. Whoever needs whole packets calls it: local delivery, and
-conntrack before PREROUTING.
+returns the whole packet with the last piece, parsed anew. Whoever needs whole packets calls it: local delivery, and,
+where connections are tracked, nf_defrag_ipv4() before PREROUTING, so that rules see ports. Such a packet is cut again
+to the size of its pieces where it leaves the machine.
 
 Pieces wait ipfrag_time (30 s) from the first one; then the queue is dropped and, if the first piece had come and the
 packet was for this machine, the sender gets ICMP time exceeded (reassembly). Overlapping pieces drop the whole queue,
@@ -28,7 +29,36 @@ from kubenet.wire.packet import bytes_to_frame, frame_to_bytes
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
 
-IP_DEFRAG_LOCAL_DELIVER, IP_DEFRAG_CONNTRACK_IN, IP_DEFRAG_CONNTRACK_OUT = 0, 1, 2
+IP_DEFRAG_LOCAL_DELIVER, IP_DEFRAG_CONNTRACK_IN, IP_DEFRAG_CONNTRACK_OUT, IP_DEFRAG_CONNTRACK_BRIDGE_IN = 0, 1, 2, 3
+
+
+class Reassembled:
+    """skb.cb of a packet that was put together: the length of its longest piece. Linux: IPCB(skb)->frag_max_size."""
+
+    __slots__ = ("max_size",)
+
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
+
+
+def frag_max_size(skb: SkBuff) -> int:
+    """How large the pieces of a packet were that was reassembled on its way; 0: it was not."""
+    return skb.cb.max_size if skb.ignore_df and isinstance(skb.cb, Reassembled) else 0
+
+
+def nf_defrag_ipv4(skb: SkBuff, user: int) -> bool:
+    """True if the fragment may go on: as the whole packet, or because nobody tracks connections here.
+
+    Linux: ipv4_conntrack_defrag(), which stands at PREROUTING with priority -400, before every other hook; here the caller
+    of PREROUTING asks, so that whole packets do not pay for it.
+    """
+    table = skb.net.ct
+    if table is None or not table.users.get(2):
+        return True
+    if ip_defrag(skb, user) is None:
+        return False
+    skb.ignore_df = True
+    return True
 
 Key = tuple[int, int, int, int, int]
 
@@ -110,7 +140,7 @@ def ip_defrag(skb: SkBuff, user: int) -> SkBuff | None:
     if not _frag_queue(table, queue, skb):
         return None
     if queue.total and queue.have == queue.total:
-        return _reassemble(table, queue)
+        return _reassemble(table, queue, skb)
     return None
 
 
@@ -146,11 +176,15 @@ def _discard(table: FragTable, queue: FragQueue, skb: SkBuff) -> None:
         drop(piece, DropReason.NOT_SPECIFIED)
 
 
-def _reassemble(table: FragTable, queue: FragQueue) -> SkBuff | None:
-    """The packet the pieces make. Linux: ip_frag_reasm()."""
+def _reassemble(table: FragTable, queue: FragQueue, last: SkBuff) -> SkBuff | None:
+    """`last`, the piece that came last, is the whole packet: the first piece's headers and everybody's data.
+
+    Linux: ip_frag_reasm(), skb_morph().
+    """
     table.kill(queue)
     net = queue.net
     head = queue.pieces[0]
+    longest = max(piece.len for piece in queue.pieces.values())
     body = b"".join(bytes(queue.pieces[at].payload) for at in sorted(queue.pieces))
     ip = head.ip
     ip.frag &= ~(IP_MF | IP_OFFSET)
@@ -170,9 +204,13 @@ def _reassemble(table: FragTable, queue: FragQueue) -> SkBuff | None:
     head.plen = len(body) - (0 if frame.l4 is None else getattr(frame.l4, "doff", 8))
     if not frame.csum_ok:
         head.csum = CSUM_BAD
-    if head.tr is not None:
-        station(head, "ip_frag_reasm", f"{len(queue.pieces)} fragments are one packet again")
-    return head
+    head.cb = Reassembled(longest)
+    if head is not last:
+        for slot in SkBuff.__slots__:
+            setattr(last, slot, getattr(head, slot))
+    if last.tr is not None:
+        station(last, "ip_frag_reasm", f"{len(queue.pieces)} fragments are one packet again")
+    return last
 
 
 def ip_expire(queue: FragQueue) -> None:

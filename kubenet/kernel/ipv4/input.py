@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 
 from kubenet.kernel.ipv4.forward import ip_forward
-from kubenet.kernel.ipv4.fragment import IP_DEFRAG_LOCAL_DELIVER, ip_defrag
+from kubenet.kernel.ipv4.fragment import IP_DEFRAG_CONNTRACK_IN, IP_DEFRAG_LOCAL_DELIVER, ip_defrag, nf_defrag_ipv4
 from kubenet.kernel.ipv4.icmp import icmp_send
 from kubenet.kernel.ipv4.route import DST_FAKE_RTABLE, RTN_BROADCAST, RTN_MULTICAST, ip_route_input_noref
 from kubenet.kernel.netfilter.core import ACCEPT, INPUT, NFPROTO_IPV4, PREROUTING, nf_hook
@@ -50,6 +50,8 @@ def ip_rcv(skb: SkBuff) -> None:
         if skb.dst is not None and skb.dst.flags & DST_FAKE_RTABLE:
             skb.dst = None  # br_nf_local_in()
         return ip_rcv_finish(skb)
+    if skb.ip.frag & (IP_MF | IP_OFFSET) and not nf_defrag_ipv4(skb, IP_DEFRAG_CONNTRACK_IN):
+        return None
     if nf_hook(NFPROTO_IPV4, PREROUTING, skb) == ACCEPT:
         return ip_rcv_finish(skb)
     return None

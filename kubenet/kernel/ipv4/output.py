@@ -7,6 +7,8 @@
 
 Each returns 0 or -errno, as Linux's do: -EPERM when a rule dropped the packet (a program's send() then fails with it),
 -EMSGSIZE when it does not fit and may not be fragmented, -ENOBUFS, -ENETDOWN.
+simplified: own broadcasts and multicasts are not looped back to sockets of this machine.
+
 Sources: Linux net/ipv4/ip_output.c, net/ipv4/netfilter.c ip_route_me_harder(), net/ipv4/route.c __ip_select_ident().
 """
 
@@ -16,7 +18,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from kubenet.kernel.dev.gso import skb_gso_network_seglen
-from kubenet.kernel.ipv4.fragment import ip_do_fragment
+from kubenet.kernel.ipv4.fragment import frag_max_size, ip_do_fragment
 from kubenet.kernel.ipv4.neigh import neigh_output
 from kubenet.kernel.ipv4.route import (
     RTN_BROADCAST,
@@ -78,8 +80,9 @@ def ip_output(skb: SkBuff) -> int:
 def ip_finish_output(skb: SkBuff) -> int:
     """The packet is sent, in pieces if need be. 0 or -errno. Linux: ip_finish_output(), ip_finish_output_gso()."""
     dst: Dst = skb.dst
-    if skb.len > dst.dev.mtu or dst.mtu or dst.pmtu:
+    if skb.len > dst.dev.mtu or dst.mtu or dst.pmtu or skb.ignore_df:
         mtu = ip_dst_mtu_forward(dst) if dst.is_input else dst_mtu(dst)
+        mtu = min(mtu, frag_max_size(skb) or mtu)
         if skb.len > mtu and skb_gso_network_seglen(skb) > mtu:
             return ip_fragment(skb, mtu)
     return ip_finish_output2(skb)

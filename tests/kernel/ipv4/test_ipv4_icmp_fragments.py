@@ -13,6 +13,8 @@ from kubenet.kernel.ipv4.fragment import ip_do_fragment
 from kubenet.kernel.ipv4.output import ip_local_out
 from kubenet.kernel.ipv4.pmtu import ip_rt_update_pmtu
 from kubenet.kernel.ipv4.route import dst_mtu, ip_route_output_key, ipv4_default_advmss
+from kubenet.kernel.netfilter.conntrack import nf_ct_netns_get
+from kubenet.kernel.netfilter.core import ACCEPT, NFPROTO_IPV4, PREROUTING, nf_register_net_hook
 from kubenet.kernel.skbuff import ETH_P_IP
 from kubenet.units import SEC
 from kubenet.wire.addr import ip4
@@ -198,3 +200,27 @@ def test_fragments_are_forwarded_as_they_are_and_cut_again_where_the_link_is_sma
     out = [(skb.ip.frag & 0x1FFF) * 8 for skb in sent(seen)]
     assert out == [0, 576, 1152, 1480]
     assert len(received(seen)) == 1  # the server's "protocol unreachable" for the whole
+
+
+def test_where_connections_are_tracked_rules_see_whole_packets_and_the_next_link_the_same_pieces() -> None:
+    """nf_defrag_ipv4 before PREROUTING; frag_max_size: a packet of 1,000-byte pieces leaves in such pieces, also over a bridge."""
+    for bridged in (False, True):
+        lab = Lab()
+        if bridged:
+            node, _, (client, server) = lab.bridged(br_netfilter=True)
+            dst, out = "10.48.1.6", node.devs["veth6"]
+        else:
+            client, node, server = lab.routed()
+            dst, out = "10.2.0.2", node.devs["s0"]
+        lab.warm(client, dst)
+        nf_ct_netns_get(node)
+        whole = []
+        nf_register_net_hook(node, NFPROTO_IPV4, PREROUTING, 0, lambda skb, hook, w=whole: w.append(skb.len) or ACCEPT, "spy")
+        seen = sniff(out)
+        for piece in ip_do_fragment(lab.datagram(client, dst, size=3000, frag=0), 1000):
+            ip_local_out(piece)
+        lab.run(0.1)
+        assert whole[0] == 3020
+        assert [(skb.len, (skb.ip.frag & 0x1FFF) * 8) for skb in sent(seen)] == [(996, 0), (996, 976), (996, 1952), (92, 2928)]
+        assert lab.moved(server)["IpReasmOKs"] == 1
+        assert (node.frags.mem, node.snmp["IpReasmOKs"]) == (0, 1)
