@@ -118,7 +118,7 @@ class ReqSock:
     """One half-open connection in the SYN queue. Linux: struct tcp_request_sock."""
 
     __slots__ = ("net", "listener", "af_ops", "state", "saddr", "sport", "daddr", "dport", "rcv_isn", "rcv_nxt", "snt_isn",
-                 "snt_synack", "mss", "snd_wscale", "rcv_wscale", "wscale_ok", "sack_ok", "tstamp_ok", "ts_recent", "ts_off",
+                 "snt_synack", "snt_last", "mss", "snd_wscale", "rcv_wscale", "wscale_ok", "sack_ok", "tstamp_ok", "ts_recent", "ts_off",
                  "rcv_wnd", "window_clamp", "num_retrans", "num_timeout", "timeout", "timer", "dst", "mark", "iif", "uid",
                  "ino", "last_oow_ack_time", "acked", "tos")
 
@@ -134,7 +134,8 @@ class ReqSock:
         self.rcv_isn: int = 0
         self.rcv_nxt: int = 0
         self.snt_isn: int = 0
-        self.snt_synack: int = 0  # ns, 0 once retransmitted: no RTT sample then
+        self.snt_synack: int = 0  # when the first SYN-ACK left (ns)
+        self.snt_last: int = 0  # and the last one
         self.mss: int = 0
         self.snd_wscale: int = 0
         self.rcv_wscale: int = 0
@@ -223,7 +224,7 @@ class TcpSock(Sock):
         # congestion
         "ca", "ca_state", "snd_cwnd", "snd_ssthresh", "snd_cwnd_cnt", "snd_cwnd_clamp", "snd_cwnd_used", "snd_cwnd_stamp",
         "prior_cwnd", "prior_ssthresh", "prr_delivered", "prr_out", "is_cwnd_limited", "max_packets_out", "cwnd_usage_seq",
-        "reordering", "frto", "delivered", "pacing_rate", "app_limited", 
+        "reordering", "frto", "delivered", "pacing_rate", "app_limited",
         # RTT
         "srtt_us", "mdev_us", "mdev_max_us", "rttvar_us", "rtt_seq", "rto", "min_rtt_us", "backoff", "retransmits", "probes_out",
         "probes_tstamp", "total_rto", "rcv_tstamp", "user_timeout", "syn_retries", "linger2",
@@ -232,7 +233,7 @@ class TcpSock(Sock):
         "ofo_queue", "rcv_mss", "last_seg_size", "ato", "quick", "ack_pending", "ack_timeout", "pingpong", "lrcvtime",
         "dsack", "sack_recent", "dup_ack_counter", "compressed_ack", "compressed_ack_rcv_nxt", "last_oow_ack_time",
         "last_challenge", "bytes_received", "bytes_acked", "bytes_sent", "bytes_retrans", "segs_in", "segs_out",
-        "data_segs_in", "data_segs_out", "rcv_ooopack", "inq", 
+        "data_segs_in", "data_segs_out", "rcv_ooopack", "inq",
         # timers
         "retransmit_timer", "pending", "delack_timer", "keepalive_timer", "keepalive_time", "keepalive_intvl",
         "keepalive_probes", "defer_accept", "syn_options", "passive", "orphan",
