@@ -16,9 +16,7 @@ latency is half the way between two machines: 25 us by default, so a ping betwee
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from kubenet.errors import ManifestError
 from kubenet.fabric.link import DEFAULT_LATENCY, Link
@@ -33,6 +31,9 @@ from kubenet.kernel.stack import new_namespace
 from kubenet.sim.clock import EventLoop
 from kubenet.units import parse_duration, parse_rate
 from kubenet.wire.addr import ip4, ip4_text, parse_cidr
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Obj = dict[str, Any]
 LAN = "lan"
@@ -133,7 +134,9 @@ class Topology:
     @property
     def graph(self) -> nx.MultiGraph:
         """Machines and the switch as nodes (attribute `kind`), cables as edges (attribute `link`)."""
-        graph = nx.MultiGraph(name=self.name)
+        import networkx as nx  # 0.1 s: only for those who draw or ask for paths
+
+        graph: nx.MultiGraph = nx.MultiGraph(name=self.name)
         graph.add_node(LAN, kind="switch")
         for machine in self.machines:
             graph.add_node(machine.name, kind="node" if machine.is_node else "outside", ip=ip4_text(machine.ip))
