@@ -318,8 +318,21 @@ def nf_nat_ipv4_pre_routing(skb: SkBuff, hook: int) -> int:
     return verdict
 
 
-def nf_nat_ipv4_source(skb: SkBuff, hook: int) -> int:
-    """Sources of what leaves, and of what is for this machine. Linux: nf_nat_ipv4_out(), nf_nat_ipv4_local_in()."""
+def nf_nat_ipv4_local_in(skb: SkBuff, hook: int) -> int:
+    """Sources of what is for this machine. Linux: nf_nat_ipv4_local_in()."""
+    ct = skb.ct
+    if ct is None:
+        return ACCEPT
+    ctinfo = skb.ctinfo
+    if ctinfo == IP_CT_ESTABLISHED or ctinfo == IP_CT_ESTABLISHED_REPLY:  # noqa: SIM109
+        if ct.status & (IPS_SRC_NAT if ctinfo == IP_CT_ESTABLISHED else IPS_DST_NAT):
+            nf_nat_manip_pkt(skb, ct, NF_NAT_MANIP_SRC, hook)
+        return ACCEPT
+    return nf_nat_ipv4_fn(skb, hook)
+
+
+def nf_nat_ipv4_out(skb: SkBuff, hook: int) -> int:
+    """Sources of what leaves. Linux: nf_nat_ipv4_out()."""
     ct = skb.ct
     if ct is None:
         return ACCEPT
@@ -358,7 +371,7 @@ def nf_nat_ipv4_local_fn(skb: SkBuff, hook: int) -> int:
 
 
 _HOOKS = ((PREROUTING, PRI_NAT_DST, nf_nat_ipv4_pre_routing), (OUTPUT, PRI_NAT_DST, nf_nat_ipv4_local_fn),
-          (INPUT, PRI_NAT_SRC, nf_nat_ipv4_source), (POSTROUTING, PRI_NAT_SRC, nf_nat_ipv4_source))
+          (INPUT, PRI_NAT_SRC, nf_nat_ipv4_local_in), (POSTROUTING, PRI_NAT_SRC, nf_nat_ipv4_out))
 
 
 def _register_hooks(net: NetNamespace) -> None:

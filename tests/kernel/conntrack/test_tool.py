@@ -184,3 +184,16 @@ def test_no_command_line_breaks_it(argv: list[str]) -> None:
     world.deliver(c("S", 1000))
     code, out, err = conntrack_command(world.net, argv)
     assert code in (0, 1, 2) and (code == 0 or V in err)
+
+
+def test_times_of_day() -> None:
+    """-o timestamp stamps events only; -o ktimestamp needs nf_conntrack_timestamp. The host booted at 2026-01-01."""
+    world, lines = World(), []
+    world.net.sysctl.netfilter.nf_conntrack_timestamp = 1
+    world.net.watchers.append(lambda event, ct: lines.append(event_line(world.net, ["-E", "-o", "timestamp"], event, ct)))
+    world.at(1500)
+    world.deliver(c("S", 1000))
+    world.at(4500)
+    assert lines[0].startswith("[1767225601.500000]\t    [NEW] tcp      6 120 SYN_SENT src=")
+    assert listed(world, "-o", "timestamp")[0].endswith("mark=0 delta-time=3 use=1")
+    assert listed(world, "-o", "ktimestamp")[0].endswith("mark=0 delta-time=3 [start=Thu Jan  1 00:00:01 2026] use=1")

@@ -10,6 +10,8 @@ Sources: libnetfilter_conntrack src/conntrack/snprintf_default.c; output of conn
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from kubenet.kernel.netfilter.conntrack.entry import (
     IPS_ASSURED,
     IPS_CONFIRMED,
@@ -26,6 +28,8 @@ from kubenet.kernel.netfilter.conntrack.tuple import AF_INET, IP4, REPLY, Tuple
 from kubenet.units import SEC
 from kubenet.wire.addr import endpoint_text, fmt
 from kubenet.wire.ipv4 import IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
+
+EPOCH = 1_767_225_600 * SEC  # 2026-01-01T00:00:00Z, unless host.extra["epoch"] says otherwise
 
 PROTO_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 58: "icmpv6", 132: "sctp", 136: "udplite"}
 
@@ -72,11 +76,27 @@ def _zone_text(ct: NfConn) -> str:
     return f"{word}={ct.zone.id} "
 
 
-def conntrack_line(ct: NfConn, now: int, output: tuple[str, ...] = (), event: str = "", timeout: bool = True,
-                   wall: str = "") -> str:
+def wall_time(ct: NfConn, t: int) -> int:
+    """The host's clock (ns since 1970) at virtual time `t`."""
+    epoch: int = ct.net.host.extra.get("epoch", EPOCH)
+    return epoch + t
+
+
+def _ctime(ct: NfConn, t: int) -> str:
+    """As ctime(3) in UTC: Thu Jan  1 00:00:00 2026."""
+    when = datetime.fromtimestamp(wall_time(ct, t) // SEC, UTC)
+    return f"{when:%a %b} {when.day:2d} {when:%H:%M:%S %Y}"
+
+
+def conntrack_line(ct: NfConn, now: int, output: tuple[str, ...] = (), event: str = "", timeout: bool = True) -> str:
     """The line of `conntrack -L`, or with `event` ("NEW" ...) of `conntrack -E`. Linux tool: nfct_snprintf()."""
     family, proto = ct.family, ct.protonum
-    line = f"{'[' + event + ']':>9} " if event else ""
+    line = ""
+    if event:
+        if "timestamp" in output:
+            ns = wall_time(ct, now)
+            line = f"[{ns // SEC}.{ns % SEC // 1000:06d}]\t"
+        line += f"{'[' + event + ']':>9} "
     if "extended" in output:
         line += f"{'ipv4' if family == AF_INET else 'ipv6':<8} {family} "
     line += f"{proto_name(proto):<8} {proto} "
@@ -95,8 +115,8 @@ def conntrack_line(ct: NfConn, now: int, output: tuple[str, ...] = (), event: st
     line += _zone_text(ct)
     if ct.start and (not event or event == "DESTROY"):
         line += f"delta-time={(now - ct.start) // SEC} "
-        if "ktimestamp" in output and wall:
-            line += f"[start={wall}] "
+        if "ktimestamp" in output:
+            line += f"[start={_ctime(ct, ct.start)}] "
     if not event:
         line += "use=1 "
     if "id" in output:
