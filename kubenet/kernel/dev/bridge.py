@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
 
 AGEING_TIME = 300 * SEC
+BR_MAX_PORTS = 1023
 LINK_LOCAL = 0x0180C2000000  # ..0F: never forwarded (IEEE 802.1D 7.12.6)
 
 
@@ -119,15 +120,20 @@ class Bridge(NetDevice):
     # -- configuration
 
     def add_port(self, dev: NetDevice, hairpin: bool = False) -> BridgePort:
-        """`dev` is a port from now on. OSError EBUSY, EINVAL (lo), ELOOP (another bridge). Linux: br_add_if()."""
+        """`dev` is a port from now on. OSError EBUSY, EINVAL (lo), ELOOP (another bridge), EXFULL.
+
+        Linux: br_add_if().
+        """
         if dev.flags & IFF_LOOPBACK or dev.net is not self.net:
             raise oserror(errno.EINVAL)
         if dev.kind == "bridge":
             raise oserror(errno.ELOOP)
         if dev.master is not None:
             raise oserror(errno.EBUSY)
-        used = [port.port_no for port in self.ports.values()]
-        port_no = next(n for n in range(1, 1025) if n not in used)
+        if len(self.ports) >= BR_MAX_PORTS:
+            raise oserror(errno.EXFULL)
+        used = {port.port_no: True for port in self.ports.values()}
+        port_no = next(n for n in range(1, BR_MAX_PORTS + 1) if n not in used)
         port = self.ports[dev.name] = BridgePort(self, dev, port_no, hairpin)
         dev.master, dev.br_port, dev.rx_handler = self, port, br_handle_frame
         dev.promiscuity += 1
@@ -208,7 +214,7 @@ class Bridge(NetDevice):
 
     def update_carrier(self) -> None:
         """There is a carrier while one port has one. Linux: br_port_carrier_check()."""
-        self.carrier = any(port.dev.carrier and port.dev.flags & IFF_UP for port in self.ports.values())
+        self.set_carrier(any(port.dev.carrier and port.dev.flags & IFF_UP for port in self.ports.values()))
         self.operstate = OPER_UP if self.flags & IFF_UP and self.carrier else OPER_DOWN
 
     # -- from the node's own stack

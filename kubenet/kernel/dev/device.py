@@ -143,6 +143,12 @@ class NetDevice:
         """Set `carrier` and `operstate` from what the device depends on."""
         self.operstate = OPER_UP if self.flags & IFF_UP else OPER_DOWN
 
+    def set_carrier(self, carrier: bool) -> None:
+        """The carrier is there or not; who must know is told while the device is up. Linux: netif_carrier_on()/off()."""
+        was, self.carrier = self.carrier, carrier
+        if was != carrier and self.flags & IFF_UP:
+            call_netdevice_notifiers(NETDEV_CHANGE, self)
+
     def __repr__(self) -> str:
         return f"<{self.kind} {self.ledger_name or self.name}>"
 

@@ -21,7 +21,6 @@ from kubenet.kernel.dev.device import (
     OPER_DOWN,
     OPER_UP,
     NetDevice,
-    call_netdevice_notifiers,
     eth_type_trans,
     ledger_frame,
     netif_receive_skb,
@@ -64,19 +63,15 @@ class Nic(NetDevice):
 
     def update_carrier(self) -> None:
         """A carrier is there while the cable is up. Linux: netif_carrier_on()/off()."""
-        was = self.carrier
-        self.carrier = self.link is not None and self.link.up
+        self.set_carrier(self.link is not None and self.link.up)
         self.operstate = OPER_UP if self.carrier and self.flags & IFF_UP else OPER_DOWN
-        if was != self.carrier and self.flags & IFF_UP:
-            call_netdevice_notifiers("CHANGE", self)
 
     def xmit(self, skb: SkBuff) -> int:
         """The frame is the link's."""
         link = self.link
         if link is None or not self.carrier:
-            self.tx_dropped += 1
             drop(skb, DropReason.LINK_DOWN)
-            return NET_XMIT_DROP
+            return 0  # as a veth without its peer
         if not self.net.host.alive:
             drop(skb, DropReason.HOST_DEAD)
             return NET_XMIT_DROP

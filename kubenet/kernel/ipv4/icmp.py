@@ -249,8 +249,6 @@ def ip_rt_send_redirect(skb: SkBuff) -> None:
 def ipv4_link_failure(skb: SkBuff) -> None:
     """The next hop does not answer ARP: its sender, also a local socket, is told. Linux: ipv4_link_failure()."""
     icmp_send(skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0)
-    if skb.dst is not None:
-        skb.dst.obsolete = True
 
 
 # -- receiving -------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from kubenet.kernel.dev.device import (
     ETH_BROADCAST,
     IFF_LOOPBACK,
     IFF_NOARP,
+    NETDEV_CHANGE,
     NETDEV_CHANGEADDR,
     NETDEV_DOWN,
     NETDEV_UNREGISTER,
@@ -409,7 +410,7 @@ def map_noarp(neigh: Neighbour, is_broadcast: bool, is_multicast: bool) -> bool:
 def neigh_netdev_event(event: str, dev: NetDevice) -> None:
     """Neighbours follow their device. Linux: arp_netdev_event()."""
     for table in dev.net.neigh.values():
-        if event == NETDEV_CHANGEADDR:
+        if event == NETDEV_CHANGEADDR or (event == NETDEV_CHANGE and not dev.carrier):
             table.flush_dev(dev, keep_permanent=True)
         elif event in (NETDEV_DOWN, NETDEV_UNREGISTER):
             table.flush_dev(dev)

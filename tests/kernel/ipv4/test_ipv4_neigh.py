@@ -197,6 +197,16 @@ def test_permanent_entries_are_not_moved_by_arp() -> None:
     assert entry(a, "10.9.0.2").state == NUD_PERMANENT
 
 
+def test_a_lost_carrier_makes_all_neighbours_unknown_but_the_permanent_ones() -> None:
+    """arp_netdev_event(): NETDEV_CHANGE without carrier. Routes stay (observed on 6.18: they are shown as linkdown)."""
+    lab, (a, _), (eth0, other) = pair()
+    lab.send(a, "10.9.0.2", wait=0.1)
+    neigh_set_static(a.neigh[2], eth0, ip4("10.9.0.3"), other.addr)
+    dev_change_flags(other, False)
+    assert [n.ip for n in a.neigh[2].dump()] == [ip4("10.9.0.3")]
+    assert lab.send(a, "10.9.0.2", wait=0) == 0
+
+
 def test_neighbours_go_with_their_device_and_count_against_the_machine() -> None:
     """gc_thresh3 is one limit for all namespaces of a kernel: "neighbor table overflow!"."""
     lab, (a, _), (eth0, _) = pair()
