@@ -136,3 +136,26 @@ def test_a_race_is_over_once_there_was_an_answer() -> None:
     world = racing()
     assert [world.deliver(p) is not None for p in OPEN] == [True, True, True]
     assert world.deliver(s("A", 5001, 1001)) is not None and world.net.ct.count == 1
+
+
+def test_a_crowded_table_loses_unassured_entries_within_a_minute() -> None:
+    """From 95 % on the collector makes room: UDP without a stream goes, open TCP connections stay."""
+    world = World()
+    for p in OPEN:
+        world.deliver(p)
+    world.net.sysctl.netfilter.nf_conntrack_udp_timeout = 600
+    world.host.nf_conntrack_max = 200
+    for i in range(199):
+        world.deliver(udp("client", CLIENT, 5000 + i, SERVER, 53))
+    assert world.net.ct.count == 200
+    world.at(60_001)
+    assert world.net.ct.count == 189 and world.lines()[0].startswith("tcp ")
+
+
+def test_a_small_limit_has_no_95_percent() -> None:
+    """nf_conntrack_max / 100 * 95 is 0 for a limit of 64."""
+    world = World()
+    world.net.sysctl.netfilter.nf_conntrack_udp_timeout = 600
+    fill(world, 64)
+    world.at(120_000)
+    assert world.net.ct.count == 64

@@ -14,8 +14,8 @@ dropped: as on a real machine.
 
 Sources: Linux nf_conntrack_core.c: __nf_conntrack_find_get(), nf_ct_delete(), early_drop(), gc_worker(). simplified:
 entries end exactly at their timeout (Linux's collector comes by up to two minutes later, which shows in
-nf_conntrack_count and in the time of DESTROY events only); a table is listed in the order of its entries, not of the
-hash.
+nf_conntrack_count and in the time of DESTROY events only); above 95 % it makes room every 60 s (Linux: at an interval
+of up to 60 s); a table is listed in the order of its entries, not of the hash.
 """
 
 from __future__ import annotations
@@ -32,23 +32,31 @@ from kubenet.kernel.netfilter.conntrack.entry import (
     NfConn,
     Zone,
 )
+from kubenet.kernel.netfilter.conntrack.tcp import tcp_can_early_drop
 from kubenet.kernel.netfilter.conntrack.tuple import IP4, ORIGINAL, REPLY, Key, Tuple, key_of
 from kubenet.sim.rng import hash64
+from kubenet.units import SEC
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
 
+GC_SCAN_INTERVAL_MAX = 60 * SEC
 EVICTION_RANGE = 8  # slots looked at for something to evict. Linux: NF_CT_EVICTION_RANGE
 
 STATS = ("found", "invalid", "insert", "insert_failed", "drop", "early_drop", "error", "search_restart", "clash_resolve",
          "chaintoolong")
 
 
+def can_early_drop(ct: NfConn) -> bool:
+    """An ASSURED entry that may go under pressure: TCP being closed. Linux: nf_conntrack_l4proto can_early_drop."""
+    return ct.proto is not None and tcp_can_early_drop(ct)
+
+
 class ConntrackTable:
     """All tracked connections of a namespace. `users`: how many rules and subsystems keep tracking switched on."""
 
     __slots__ = ("net", "table", "count", "stats", "users", "secret", "clash_resolution", "race_ns", "bysource",
-                 "forget", "_heap", "_gc_when", "_seq", "_slots")
+                 "forget", "_heap", "_gc_when", "_seq", "_slots", "_pressed")
 
     def __init__(self, net: NetNamespace) -> None:
         self.net = net
@@ -65,6 +73,7 @@ class ConntrackTable:
         self._gc_when: int = 0
         self._seq: int = 0
         self._slots: dict[int, list[NfConn]] | None = None
+        self._pressed: bool = False  # gc_pressure() is on its way
 
     # -- finding
 
@@ -114,6 +123,9 @@ class ConntrackTable:
         self.gc_add(ct)
         if self._slots is not None:
             self._slot_add(ct)
+        if not self._pressed and 0 < self.max95() <= self.count:
+            self._pressed = True
+            self.net.loop.call_later(GC_SCAN_INTERVAL_MAX, self.gc_pressure, None)
 
     def delete(self, ct: NfConn) -> bool:
         """The connection is gone, and its watchers know. False if it was already. Linux: nf_ct_delete()."""
@@ -180,6 +192,23 @@ class ConntrackTable:
             self.net.loop.call_at(self._gc_when, self.gc_worker, self._gc_when)
 
     # -- room
+
+    def max95(self) -> int:
+        """From this count on the collector makes room; 0 (a limit below 100): never. Linux: nf_conntrack_max95."""
+        return self.net.host.nf_conntrack_max // 100 * 95
+
+    def gc_pressure(self, _: None) -> None:
+        """A crowded table loses what is not ASSURED or is being closed, down to 95 %. Linux:
+        gc_worker_can_early_drop()."""
+        self._pressed = False
+        limit = self.max95()
+        for ct, direction in list(self.table.values()):
+            if not 0 < limit <= self.count:
+                return
+            if direction == REPLY and (not ct.status & IPS_ASSURED or can_early_drop(ct)):
+                self.delete(ct)
+        self._pressed = True
+        self.net.loop.call_later(GC_SCAN_INTERVAL_MAX, self.gc_pressure, None)
 
     def bucket(self, t: Tuple) -> int:
         """The hash slot of a tuple. Linux: scale_hash(hash_conntrack_raw())."""
