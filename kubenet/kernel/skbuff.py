@@ -143,7 +143,7 @@ def station(skb: SkBuff, func: str, what: str = "") -> Station:
     dev = skb.dev
     s = Station(net.loop.now, net.host.name, net.name, dev.name if dev is not None else "", func, what)
     ip, l4 = skb.ip, skb.l4
-    if skb.protocol == ETH_P_IP or skb.protocol == ETH_P_IPV6:
+    if ip is not None and (skb.protocol == ETH_P_IP or skb.protocol == ETH_P_IPV6):
         s.proto = ip.proto if skb.protocol == ETH_P_IP else ip.nexthdr
         s.saddr, s.daddr = ip.saddr, ip.daddr
         if s.proto == 6 or s.proto == 17:

@@ -22,6 +22,7 @@ from errno import EAGAIN, EINVAL
 
 from kubenet.kernel.skbuff import ETH_P_IP, DropReason, SkBuff, arm, drop, station
 from kubenet.kernel.socket.sock import (
+    IPPROTO_TCP,
     SOCK_BINDPORT_LOCK,
     SOCK_DEAD,
     SOCK_DONE,
@@ -330,6 +331,7 @@ def tcp_make_synack(req: ReqSock) -> SkBuff:
 def tcp_v4_send_synack(req: ReqSock) -> int:
     """The SYN-ACK is on its way: 0, or -errno. Linux: the same."""
     skb = tcp_make_synack(req)
+    skb.ip = req.af_ops.header_cls(req.saddr, req.daddr, IPPROTO_TCP)  # for the trace; IP makes its own
     arm(skb, True)
     if skb.tr is not None:
         station(skb, "tcp_v4_send_synack", "answered from the SYN queue")
@@ -409,16 +411,17 @@ def _open(req: ReqSock, skb: SkBuff, flags: int) -> TcpSock | None:
     return _embryonic_reset(req, skb, flags)
 
 
-def _discard(skb: SkBuff, reason: int) -> None:
+def _discard(skb: SkBuff, reason: int) -> TcpSock | None:
     drop(skb, reason)
+    return None
 
 
-def _syn_again(req: ReqSock, skb: SkBuff) -> None:
+def _syn_again(req: ReqSock, skb: SkBuff) -> TcpSock | None:
     """The same SYN once more: the SYN-ACK was lost, and goes again at once."""
     if not tcp_oow_rate_limited(req, "TcpExtTCPACKSkippedSynRecv") and not tcp_rtx_synack(req):
         assert req.timer is not None
         req.timer.mod(req.net.loop.now + reqsk_timeout(req))
-    drop(skb, DropReason.TCP_OLD_DATA)
+    return _discard(skb, DropReason.TCP_OLD_DATA)
 
 
 def _tsecr_is_ours(req: ReqSock, tsecr: int) -> bool:
@@ -428,27 +431,26 @@ def _tsecr_is_ours(req: ReqSock, tsecr: int) -> bool:
     return (last - first) & M32 >= (tsecr - first) & M32
 
 
-def _outside(req: ReqSock, skb: SkBuff, seq: int, end_seq: int, paws: bool, bad_tsecr: bool) -> None:
+def _outside(req: ReqSock, skb: SkBuff, seq: int, end_seq: int, paws: bool, bad_tsecr: bool) -> TcpSock | None:
     """Outside the window: an ACK says what is expected, and the segment is dropped."""
     if not skb.l4.flags & RST:
         if (seq != end_seq and not skb.l4.flags & SYN) or not tcp_oow_rate_limited(req, "TcpExtTCPACKSkippedSynRecv"):
             tcp_v4_reqsk_send_ack(req, skb)
     if paws:
-        drop(skb, DropReason.TCP_RFC7323_PAWS)
-    elif bad_tsecr:
+        return _discard(skb, DropReason.TCP_RFC7323_PAWS)
+    if bad_tsecr:
         req.net.snmp["TcpExtTSEcrRejected"] += 1
-        drop(skb, DropReason.TCP_INVALID_ACK_SEQUENCE)
-    else:
-        drop(skb, DropReason.TCP_INVALID_SEQUENCE)
+        return _discard(skb, DropReason.TCP_INVALID_ACK_SEQUENCE)
+    return _discard(skb, DropReason.TCP_INVALID_SEQUENCE)
 
 
-def _embryonic_reset(req: ReqSock, skb: SkBuff, flags: int) -> None:
+def _embryonic_reset(req: ReqSock, skb: SkBuff, flags: int) -> TcpSock | None:
     """The request ends; the peer is told, unless it was the one that said so."""
     if not flags & RST:
         tcp_v4_send_reset(skb)
     if inet_csk_reqsk_queue_drop(req):
         req.net.snmp["TcpExtEmbryonicRsts"] += 1
-    drop(skb, DropReason.TCP_RESET)
+    return _discard(skb, DropReason.TCP_RESET)
 
 
 def inet_csk_complete_hashdance(req: ReqSock, child: TcpSock) -> None:

@@ -143,6 +143,7 @@ def tcp_transmit_skb(tp: TcpSock, seq: int, flags: int, data: Any, plen: int, se
     skb.sk = tp
     tr = net.loop.tracer
     if flags & SYN or tr.left > 0 or tr.arm_all or tr.want or net.loop.now >= tr.window_end:
+        skb.ip = tp.af_ops.header_cls(tp.saddr, tp.daddr, tp.protocol)  # for the trace; IP makes its own
         arm(skb, flags & SYN != 0)
     if skb.tr is not None:
         station(skb, "__tcp_transmit_skb", "sent by the socket").data = {"state": STATE_NAMES[tp.state]}
@@ -735,6 +736,7 @@ def tcp_reply(skb: SkBuff, seq: int, ack: int, flags: int, window: int, options:
     reply = TcpHdr(th.dport, th.sport, seq & M32, ack & M32, flags, window, options)
     out = SkBuff(net, ETH_P_IP, None, reply, b"", 0, 20 + reply.doff)
     out.mark = skb.mark if net.sysctl.ipv4.fwmark_reflect else getattr(sk, "mark", 0)
+    out.ip = net.socks.af_ops[2].header_cls(ip.daddr, ip.saddr, 6)
     arm(out, False)
     net.snmp["TcpOutSegs"] += 1
     if out.tr is not None:
