@@ -169,3 +169,38 @@ def test_hooks_are_registered_when_a_table_is_first_named(net: NetNamespace) -> 
     assert [len(fns) for fns in net.nf.run[AF_INET]] == [1, 1, 1, 1, 1]
     iptables_command(net, AF_INET, ["-L"])
     assert [entry.name for entry in net.nf.entries[(AF_INET, FORWARD)]] == ["iptable_mangle", "iptable_filter"]
+
+
+def test_known_lines_are_not_parsed_again(net: NetNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync that repeats its lines, here or on another node, pays one lookup for each."""
+    from kubenet.kernel.netfilter.xtables import restore
+
+    iptables_restore(net, AF_INET, long_chain(50))
+    before = iptables_save(net, AF_INET)
+    parsed: list[list[str]] = []
+    original = restore.parse_command
+
+    def counting(words: list[str], table: str = "filter", restore: bool = False):  # type: ignore[no-untyped-def]
+        parsed.append(words)
+        return original(words, table, restore)
+
+    monkeypatch.setattr(restore, "parse_command", counting)
+    iptables_restore(net, AF_INET, long_chain(50))
+    other = NetNamespace(Host(EventLoop(), "node-2"), "node-2")
+    iptables_restore(other, AF_INET, long_chain(50))
+    assert parsed == []
+    assert iptables_save(net, AF_INET) == iptables_save(other, AF_INET) == before
+    iptables_restore(net, AF_INET, long_chain(50).replace("COMMIT", "-A S -d 1.2.3.4 -j DROP\nCOMMIT"))
+    assert parsed == [["-A", "S", "-d", "1.2.3.4", "-j", "DROP"]]
+
+
+def test_a_known_jump_is_still_checked(net: NetNamespace) -> None:
+    """The line's rule may be known from a namespace that has the chain; here it has not."""
+    from kubenet.kernel.netfilter.xtables.errors import XtablesError
+
+    other = NetNamespace(Host(EventLoop(), "node-2"), "node-2")
+    iptables_restore(other, AF_INET, "*filter\n:KNOWN - [0:0]\n-A FORWARD -j KNOWN\nCOMMIT\n")
+    with pytest.raises(XtablesError) as refused:
+        iptables_restore(net, AF_INET, "*filter\n-A FORWARD -j ACCEPT\n-A FORWARD -j KNOWN\nCOMMIT\n")
+    assert refused.value.text.startswith("iptables-restore v1.8.9 (legacy): Couldn't load target `KNOWN'")
+    assert "Error occurred at line: 3\n" in refused.value.text

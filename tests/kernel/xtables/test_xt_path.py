@@ -94,6 +94,7 @@ class World:
             fib_add(net, 0, 0, gateway=ip4(router))
             tap = self.taps[net.name] = Tap()
             pod.taps = [tap]
+            iptables_command(net, AF_INET, "-A INPUT -j DROP".split())  # the pods see packets and answer none
         fib_add(self.node, 0, 0, gateway=ip4(WEB))  # as a node's default route: without one it cannot reach a ClusterIP
         ip_forward_write(self.node, 1)
 
