@@ -201,6 +201,22 @@ class _Reader:
     def bad(self, what: str, at: str, why: str = "", try_: str = "") -> ManifestError:
         return ManifestError(what, file=self.file, field=at, why=why or f"field {at}", try_=try_)
 
+    def object(self, obj: Obj, key: str, at: str) -> Obj:
+        value = obj.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self.bad(f"Topology: {at} is not an object", at)
+        return value
+
+    def items(self, obj: Obj, key: str, at: str) -> list[Any]:
+        value = obj.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.bad(f"Topology: {at} is not a list", at)
+        return value
+
     def text(self, obj: Obj, key: str, at: str, default: str = "") -> str:
         value = obj.get(key, default)
         if not isinstance(value, str):
@@ -298,27 +314,24 @@ def from_manifest(document: Obj, file: str = "") -> Topology:
     spec = document.get("spec")
     if not isinstance(spec, dict):
         raise read.bad("Topology: spec is missing", "spec", try_="spec: {nodes: [{name: node-1}, {name: node-2}]}")
-    network = spec.get("network") or {}
-    if not isinstance(network, dict):
-        raise read.bad("Topology: spec.network is not an object", "spec.network")
+    network = read.object(spec, "network", "spec.network")
     cidr = read.cidr(network.get("cidr", spec.get("nodeCIDR", "172.18.0.0/16")), "spec.network.cidr")
     gateway = read.address({"ip": network.get("gateway", "")}, "spec.network.gateway") or cidr[0] + 1
     links = spec.get("links")
     base = read.link(links if isinstance(links, dict) else None, "spec.links", LinkSpec())
     topo = Topology(
-        str((document.get("metadata") or {}).get("name", "topology")),
+        str(read.object(document, "metadata", "metadata").get("name", "topology")),
         read.number(spec, "seed", "spec", 7, 0, (1 << 63) - 1), [], cidr, gateway,
         str(spec.get("podCIDR", "10.48.0.0/16")), str(spec.get("serviceCIDR", "10.96.0.0/16")),
-        spec.get("kubeProxy") or {}, spec,
+        read.object(spec, "kubeProxy", "spec.kubeProxy"), spec,
     )
     read.cidr(topo.pod_cidr, "spec.podCIDR")
     read.cidr(topo.service_cidr, "spec.serviceCIDR")
-    nodes = spec.get("nodes")
-    if not isinstance(nodes, list) or not nodes:
+    if not read.items(spec, "nodes", "spec.nodes"):
         raise read.bad("Topology: spec.nodes is empty", "spec.nodes", "a cluster has at least one node",
                        "nodes: [{name: node-1}]")
     for is_node, key in ((True, "nodes"), (False, "outside")):
-        for index, obj in enumerate(spec.get(key) or []):
+        for index, obj in enumerate(read.items(spec, key, f"spec.{key}")):
             _add_machine(read, topo, obj, f"spec.{key}[{index}]", is_node, base)
     if isinstance(links, list):
         _apply_links(read, topo, links)
@@ -344,9 +357,7 @@ def _add_machine(read: _Reader, topo: Topology, obj: Any, at: str, is_node: bool
     pod_cidr = read.text(obj, "podCIDR", at)
     if pod_cidr:
         read.cidr(pod_cidr, f"{at}.podCIDR")
-    labels = obj.get("labels") or {}
-    if not isinstance(labels, dict):
-        raise read.bad(f"Topology: {at}.labels is not an object", f"{at}.labels")
+    labels = read.object(obj, "labels", f"{at}.labels")
     topo.machines.append(MachineSpec(name, ip, is_node, read.link(obj.get("link"), f"{at}.link", base), pod_cidr,
                                      {str(k): str(v) for k, v in labels.items()}, obj))
 
@@ -358,8 +369,8 @@ def _apply_links(read: _Reader, topo: Topology, links: list[Any]) -> None:
         at = f"spec.links[{index}]"
         if not isinstance(obj, dict):
             raise read.bad(f"Topology: {at} is not an object", at)
-        ends = [obj["node"]] if "node" in obj else [end for end in obj.get("between") or [] if end != LAN]
-        if len(ends) != 1 or ends[0] not in by_name:
+        ends = [obj["node"]] if "node" in obj else [e for e in read.items(obj, "between", f"{at}.between") if e != LAN]
+        if len(ends) != 1 or not isinstance(ends[0], str) or ends[0] not in by_name:
             raise read.bad(f"Topology: {at} names no machine", at, "machines: " + ", ".join(by_name),
                            f"between: [{topo.machines[0].name}, {LAN}]")
         machine = by_name[ends[0]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import networkx as nx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kubenet.errors import ManifestError
 from kubenet.fabric.graph import from_manifest, three_nodes, two_nodes
@@ -93,3 +95,25 @@ def test_mistakes_say_what_and_where(spec: dict, words: str, field: str) -> None
     assert words in caught.value.what
     assert caught.value.field == field
     assert caught.value.file == "topo.yaml"
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-5, 10**6) | st.floats() | st.sampled_from(
+    ["", "a", "lan", "10.0.0.1", "172.18.0.9", "10.0.0.0/8", "5ms", "1gbit", "50%", "on", "off", "x y"])
+KEYS = st.sampled_from(["name", "ip", "address", "podCIDR", "labels", "link", "links", "latency", "rate", "loss", "mtu", "queue",
+                        "jitter", "offload", "tso", "node", "between", "cidr", "gateway", "zzz"])
+TREES = st.recursive(SCALARS, lambda kids: st.lists(kids, max_size=3) | st.dictionaries(KEYS, kids, max_size=4), max_leaves=12)
+SPECS = st.fixed_dictionaries({}, optional={
+    "seed": TREES, "nodes": st.lists(st.dictionaries(KEYS, TREES, max_size=4) | TREES, max_size=3) | TREES, "outside": TREES,
+    "network": st.dictionaries(KEYS, TREES, max_size=2) | TREES, "links": st.lists(TREES, max_size=2) | TREES, "podCIDR": TREES,
+    "serviceCIDR": TREES, "nodeCIDR": TREES, "kubeProxy": TREES})
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.fixed_dictionaries({}, optional={"spec": SPECS | TREES, "metadata": TREES}))
+def test_nonsense_is_a_manifest_error_and_nothing_else(document: dict) -> None:
+    try:
+        topo = from_manifest(document)
+    except ManifestError:
+        return
+    assert topo.nodes
+    topo.build(EventLoop())
