@@ -1,7 +1,7 @@
 """Request bodies in, response bodies out: JSON and YAML, media types, duplicate keys.
 
-Responses are always JSON. Bodies may be JSON or YAML (server-side apply says YAML and sends JSON). Kubernetes' protobuf
-bodies and CBOR are answered with 415; clients fall back to JSON for CBOR.
+Responses are always JSON. Bodies may be JSON, YAML (server-side apply says YAML and sends JSON) or Kubernetes' protobuf
+(proto.py). CBOR is answered with 415; clients fall back to JSON for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Obj = dict[str, Any]
 JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY = (
     "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json",
     "application/apply-patch+yaml")
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 PATCH_TYPES = (JSON_PATCH, MERGE_PATCH, STRATEGIC, APPLY)
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -43,7 +44,11 @@ def decode_body(headers: dict[str, str], body: bytes, duplicates: list[str]) -> 
         return parse_json(body, duplicates)
     if kind in ("application/yaml", "application/apply-patch+yaml", "text/yaml", "application/x-yaml"):
         return parse_yaml(body, duplicates)
-    known = "application/json, application/yaml"
+    if kind == PROTOBUF:
+        from kubenet.cluster.api import proto
+
+        return proto.decode(body)
+    known = f"application/json, application/yaml, {PROTOBUF}"
     raise unsupported_media(f"the body of the request was in an unknown format - accepted media types include: {known}")
 
 
