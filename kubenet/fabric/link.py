@@ -59,7 +59,7 @@ class Link:
     """A cable with two ends. latency ns, rate bit/s (0: no limit), loss and the like are probabilities 0..1."""
 
     __slots__ = ("loop", "name", "latency", "rate", "mtu", "queue_packets", "loss", "reorder", "reorder_hold",
-                 "duplicate", "corrupt", "jitter", "rng", "up", "ends", "rules", "offload_wanted", "offload", "plain", "taps")
+                 "duplicate", "corrupt", "jitter", "rng", "up", "ends", "rules", "offload_wanted", "offload", "plain")
 
     def __init__(
         self,
@@ -95,7 +95,6 @@ class Link:
         self.offload_wanted = offload
         self.offload: bool = True
         self.plain: bool = True
-        self.taps: list[Any] | None = None
         self.ends = (LinkEnd(self), LinkEnd(self))
         self.changed()
 

@@ -4,7 +4,7 @@ The card knows three lines of the fabric: `nic.link.send(skb, nic)` -> 0 or NET_
 queueing, serialisation and latency and makes one event; nic_rx(skb), which that event calls at the far card; and
 `nic.offload`, which the link sets to False when it carries wire-sized frames only (impaired or rate-limited links):
 super-segments are then cut before they leave, as ethtool's `tso off` would do. A frozen machine's cards neither send
-nor receive.
+nor receive. simplified: no GRO; frames that were cut stay cut.
 
 Source: no driver in particular; Linux drivers/net/ethernet/*, net/core/dev.c.
 """

@@ -37,9 +37,7 @@ from kubenet.kernel.ipv4.fib import (
     RTN_LOCAL,
     RTN_UNICAST,
     RTPROT_KERNEL,
-    Route,
     fib_add,
-    fib_del,
     fib_remove,
     fib_routes_of,
 )
@@ -153,11 +151,6 @@ def fib_del_ifaddr(dev: NetDevice, ifa: IfAddr) -> None:
                 fib_remove(net, route)
 
 
-def _restore_shared(dev: NetDevice) -> None:
-    for ifa in dev.ifaddrs:
-        fib_add_ifaddr(dev, ifa)
-
-
 def inetdev_event(event: str, dev: NetDevice) -> None:
     """Routes follow their device. Linux: inetdev_event(), fib_netdev_event()."""
     net = dev.net
@@ -166,7 +159,8 @@ def inetdev_event(event: str, dev: NetDevice) -> None:
     if event == NETDEV_UP:
         if dev.flags & IFF_LOOPBACK and not dev.ifaddrs:
             inet_addr_add(dev, 0x7F000001, 8)
-        _restore_shared(dev)
+        for ifa in dev.ifaddrs:
+            fib_add_ifaddr(dev, ifa)
     elif event == NETDEV_DOWN:
         for route in fib_routes_of(net, dev):
             if route.table != RT_TABLE_LOCAL or route.type != RTN_LOCAL:
@@ -210,17 +204,3 @@ def ip_forward_write(net: NetNamespace, value: int) -> None:
     for conf in net.sysctl.conf4.values():
         conf.forwarding = value
     rt_cache_flush(net)
-
-
-def inet_addr_find(dev: NetDevice, addr: int) -> IfAddr | None:
-    """The record of one of the device's addresses."""
-    for ifa in dev.ifaddrs:
-        if ifa.addr == addr:
-            return ifa
-    return None
-
-
-def fib_del_route(net: NetNamespace, route: Route) -> None:
-    """`ip route del` of exactly this route."""
-    fib_del(net, route.prefix, route.plen, dev=route.dev, gateway=route.gateway, metric=route.metric, table=route.table,
-            type=route.type, scope=route.scope)

@@ -401,7 +401,7 @@ def _route_input_brd(net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, 
 
 
 def _route_input_mc(net: NetNamespace, daddr: int, saddr: int, dev: NetDevice) -> Dst | int:
-    """Groups somebody here joined are local; 224.0.0.1 everybody joins.
+    """Groups joined here (net.extra["mc_groups"]: ifindex -> groups) are local; 224.0.0.1 everybody joins.
 
     Linux: ip_route_input_mc(), ip_check_mc_rcu().
     """
