@@ -14,8 +14,8 @@ dropped: as on a real machine.
 
 Sources: Linux nf_conntrack_core.c: __nf_conntrack_find_get(), nf_ct_delete(), early_drop(), gc_worker(). simplified:
 entries end exactly at their timeout (Linux's collector comes by up to two minutes later, which shows in
-nf_conntrack_count and in the time of DESTROY events only); above 95 % it makes room every 60 s (Linux: at an interval
-of up to 60 s); a table is listed in the order of its entries, not of the hash.
+nf_conntrack_count and in the time of DESTROY events only); after a drop it makes room 60 s later (Linux:
+within 60 s); a table is listed in the order of its entries, not of the hash.
 """
 
 from __future__ import annotations
@@ -123,9 +123,6 @@ class ConntrackTable:
         self.gc_add(ct)
         if self._slots is not None:
             self._slot_add(ct)
-        if not self._pressed and 0 < self.max95() <= self.count:
-            self._pressed = True
-            self.net.loop.call_later(GC_SCAN_INTERVAL_MAX, self.gc_pressure, None)
 
     def delete(self, ct: NfConn) -> bool:
         """The connection is gone, and its watchers know. False if it was already. Linux: nf_ct_delete()."""
@@ -194,12 +191,11 @@ class ConntrackTable:
     # -- room
 
     def max95(self) -> int:
-        """From this count on the collector makes room; 0 (a limit below 100): never. Linux: nf_conntrack_max95."""
+        """Down to this count the collector makes room; 0 (a limit below 100): never. Linux: nf_conntrack_max95."""
         return self.net.host.nf_conntrack_max // 100 * 95
 
     def gc_pressure(self, _: None) -> None:
-        """A crowded table loses what is not ASSURED or is being closed, down to 95 %. Linux:
-        gc_worker_can_early_drop()."""
+        """After a drop the table loses what is not ASSURED or is being closed, down to 95 %. Linux: gc_worker()."""
         self._pressed = False
         limit = self.max95()
         for ct, direction in list(self.table.values()):
@@ -207,8 +203,6 @@ class ConntrackTable:
                 return
             if direction == REPLY and (not ct.status & IPS_ASSURED or can_early_drop(ct)):
                 self.delete(ct)
-        self._pressed = True
-        self.net.loop.call_later(GC_SCAN_INTERVAL_MAX, self.gc_pressure, None)
 
     def bucket(self, t: Tuple) -> int:
         """The hash slot of a tuple. Linux: scale_hash(hash_conntrack_raw())."""
@@ -234,6 +228,9 @@ class ConntrackTable:
             if drops:
                 self.stats["early_drop"] += drops
                 return True
+        if not self._pressed:
+            self._pressed = True
+            self.net.loop.call_later(GC_SCAN_INTERVAL_MAX, self.gc_pressure, None)
         return False
 
     def _slot_add(self, ct: NfConn) -> None:
