@@ -110,9 +110,12 @@ def count_tests(table: Table, skb: SkBuff) -> int:
 
 @pytest.mark.parametrize(("daddr", "cost"), [("10.96.0.0", 1), ("10.96.7.207", 1), ("10.96.200.1", 1), ("10.48.2.7", 1)])
 def test_cost_does_not_grow_with_the_number_of_services(net: NetNamespace, daddr: str, cost: int) -> None:
-    """2,000 services: the first, the last, none of them, a pod's address. Each packet meets at most two tests."""
+    """2,000 services: the first, the last, none of them, a pod's address. Each packet, watched or not, meets at most two tests."""
     iptables_restore(net, AF_INET, long_chain(2000))
     assert count_tests(xt_table(net, AF_INET, "filter"), syn(net, daddr)) <= cost + 1
+    watched = syn(net, daddr)
+    watched.tr = net.loop.tracer.open(watched.id, describe(watched))
+    assert count_tests(xt_table(net, AF_INET, "filter"), watched) <= cost + 1
 
 
 def test_equal_chains_are_one_object() -> None:

@@ -88,8 +88,8 @@ packets = st.lists(st.tuples(
     st.integers(0, 900)), min_size=1, max_size=12)
 
 
-def play(text: str, script: list[tuple[Any, ...]], plain: bool) -> tuple[Any, ...]:
-    """The rules' effects on these packets, by the interpreter or compiled."""
+def play(text: str, script: list[tuple[Any, ...]], way: str) -> tuple[Any, ...]:
+    """The rules' effects on these packets: "plain" interpreter, "watched" packets, or "compiled" chains."""
     loop = EventLoop()
     net = NetNamespace(Host(loop, "node-1"), "node-1")
     iptables_restore(net, AF_INET, text)
@@ -100,7 +100,9 @@ def play(text: str, script: list[tuple[Any, ...]], plain: bool) -> tuple[Any, ..
         l4 = TcpHdr(1000, port, 0, 0, 2, 0) if proto == 6 else UdpHdr(1000, port) if proto == 17 else None
         skb = SkBuff(net, ETH_P_IP, IpHdr(saddr, daddr, proto), l4, b"", 0, 40 if proto == 6 else 28)
         skb.mark, skb.indev, skb.outdev = mark, Dev(dev), Dev("eth1")
-        verdict = (evaluate if plain else ipt_do_table)(table, skb, FORWARD)
+        if way == "watched":
+            skb.tr = loop.tracer.open(skb.id, {})
+        verdict = evaluate(table, skb, FORWARD, plain=True) if way == "plain" else ipt_do_table(table, skb, FORWARD)
         seen.append((verdict, skb.mark, skb.ip.ttl, skb.ip.tos))
     counters = {name: counts for name, counts in table.counters.items() if any(counts)}
     recent = {name: [(a, e.ttl, e.stamps) for a, e in found.items()] for name, found in net.extra.get("xt_recent", {}).items()}
@@ -112,7 +114,9 @@ def play(text: str, script: list[tuple[Any, ...]], plain: bool) -> tuple[Any, ..
 @given(rulesets(), packets)
 def test_compiled_is_interpreted(text: str, script: list[tuple[Any, ...]]) -> None:
     """Linux: ipt_do_table() is the specification of both."""
-    assert play(text, script, plain=False) == play(text, script, plain=True)
+    plain = play(text, script, "plain")
+    assert play(text, script, "compiled") == plain
+    assert play(text, script, "watched") == plain
 
 
 @settings(max_examples=60, deadline=None)

@@ -211,14 +211,15 @@ class RuleSpec:
 
 
 class ChainSpec:
-    """A chain: its name and rules, immutable. `run` is its compiled form, made at the first packet."""
+    """A chain: its name and rules, immutable. `run` and `walk` are its compiled form, made at the first packet."""
 
-    __slots__ = ("name", "rules", "run", "jumps", "checked", "__weakref__")
+    __slots__ = ("name", "rules", "run", "walk", "jumps", "checked", "__weakref__")
 
     def __init__(self, name: str, rules: tuple[RuleSpec, ...]) -> None:
         self.name = name
         self.rules = rules
         self.run: Action | None = None
+        self.walk: Any = None  # compile.Walk: its entries and their index
         jumps: dict[str, None] = {}
         checked = []
         for rule in rules:

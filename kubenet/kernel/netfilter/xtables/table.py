@@ -440,20 +440,28 @@ class FilterHook:
 
     def __call__(self, skb: SkBuff, hook: int) -> int:
         """Linux: ipt_do_table() as the hook function; nf_hook_slow() frees on NF_DROP."""
-        verdict = ipt_do_table(self.table, skb, hook)
+        table = self.table
+        if skb.tr is None and not skb.nf_trace:
+            name = HOOK_NAMES[hook]
+            if not table.chains[name].rules and table.policies[name] == "ACCEPT":  # most of mangle, on most nodes
+                counts = table.policy_counters[name]
+                counts[0] += 1
+                counts[1] += skb.len
+                return ACCEPT
+        verdict = ipt_do_table(table, skb, hook)
         if verdict == DROP:
             drop(skb, DropReason.NETFILTER_DROP)
         return verdict
 
 
-class MangleHook(FilterHook):
-    """The hook function of mangle: a packet of our own whose routing key changed is routed again."""
+class MangleOutHook(FilterHook):
+    """mangle's OUTPUT: a packet of our own whose routing key a rule has changed is routed again."""
 
     __slots__ = ()
 
     def __call__(self, skb: SkBuff, hook: int) -> int:
         """Linux: iptable_mangle_hook(), ipt_mangle_out()."""
-        if hook != OUTPUT:
+        if skb.tr is None and not self.table.chains["OUTPUT"].rules:
             return FilterHook.__call__(self, skb, hook)
         ip = skb.ip
         before = (ip.saddr, ip.daddr, skb.mark, ip.tos)
@@ -499,8 +507,8 @@ def register(table: Table) -> None:
         for hook, priority in TABLES["nat"].items():
             nf_nat_register_provider(net, table.family, hook, priority, provider)
         return
-    fn = MangleHook(table) if table.name == "mangle" else FilterHook(table)
     for hook, priority in TABLES[table.name].items():
+        fn = MangleOutHook(table) if table.name == "mangle" and hook == OUTPUT else FilterHook(table)
         nf_register_net_hook(net, table.family, hook, priority, fn, f"iptable_{table.name}")
 
 

@@ -141,6 +141,15 @@ def state_bits(skb: SkBuff) -> int:
     return bits
 
 
+def state_test(wanted: int, inv: bool) -> Predicate:
+    """The packet's state is one of `wanted`, as a test of one call: it stands in most packets' way more than once."""
+    if wanted & (SNAT | DNAT):
+        return lambda skb, ctx: (state_bits(skb) & wanted != 0) != inv
+    hits = tuple((bits & wanted != 0) != inv for bits in STATE_OF_INFO)
+    invalid, untracked = (INVALID & wanted != 0) != inv, (UNTRACKED & wanted != 0) != inv
+    return lambda skb, ctx: hits[skb.ctinfo] if skb.ct is not None else untracked if skb.ctinfo == IP_CT_UNTRACKED else invalid
+
+
 @xt_match("conntrack")
 @dataclass(frozen=True, slots=True)
 class ConntrackMatch(Match):
@@ -172,7 +181,7 @@ class ConntrackMatch(Match):
     def compile(self, key: Key) -> Predicate:
         if len(self.fields) == 1 and self.fields[0][0] == "ctstate":
             _, wanted, inv = self.fields[0]
-            return lambda skb, ctx: (state_bits(skb) & wanted != 0) != inv
+            return state_test(wanted, inv)
         return self._test
 
     def _test(self, skb: SkBuff, ctx: Ctx) -> bool:

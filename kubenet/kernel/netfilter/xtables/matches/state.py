@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
-from kubenet.kernel.netfilter.xtables.matches.conntrack import DNAT, SNAT, STATES, state_bits, state_text
+from kubenet.kernel.netfilter.xtables.matches.conntrack import DNAT, SNAT, STATES, state_test, state_text
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, options
 from kubenet.kernel.netfilter.xtables.spec import Header, Key, Match, Predicate, xt_match
 
@@ -45,5 +45,4 @@ class StateMatch(Match):
         return f"{' !' if self.inv else ''} state {state_text(self.states)}"
 
     def compile(self, key: Key) -> Predicate:
-        wanted, inv = self.states, self.inv
-        return lambda skb, ctx: (state_bits(skb) & wanted != 0) != inv
+        return state_test(self.states, self.inv)
