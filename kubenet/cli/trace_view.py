@@ -111,6 +111,14 @@ def _plain_row(step: Obj) -> Row:
     return Row(step, where, hook, what, tag, _rule_name(step) if step["table"] else "")
 
 
+def _fit_rule(text: str, width: int) -> str:
+    """A rule's name in `width` columns: the chain may be cut, its number never."""
+    if len(text) <= width or " #" not in text:
+        return _cut(text, width)
+    name, _, number = text.rpartition(" #")
+    return f"{_cut(name, width - len(number) - 2)} #{number}"
+
+
 def _rule_name(step: Obj) -> str:
     if step["rule_no"] < 0:
         return f"{step['table']} {step['chain']} policy"
@@ -165,7 +173,7 @@ def _row(step: Obj, place: str, visit: list[Obj], at: int, trace: Obj, hooks: se
 
 def _sent(step: Obj, place: str, visit: list[Obj], at: int, trace: Obj, hooks: set[str]) -> Row:
     kind = trace["kind"]
-    if kind == "TCP SYN":
+    if kind == "TCP SYN" and step["us"] == 0:
         return Row(step, f"{place} socket", "connect()", "4-tuple recorded")
     return Row(step, f"{place} tcp", kind.removeprefix("TCP "), f"sent in {step.get('data', {}).get('state', '')}".strip())
 
@@ -307,7 +315,7 @@ def _table(rows: list[Row], trace: Obj, width: int, numeric: bool) -> list[str]:
         last_us, last_place = row.us, row.place
         addr = _numbers(row.addr, trace) if numeric else row.addr
         what = row.what.partition("  NAT to ")[0] + ("  NAT" if "  NAT to " in row.what else "")
-        cells = f"{us:>5}  {_cut(place, 15):<15} {_cut(row.hook, hook_width):<{hook_width}} {_cut(what, what_width):<{what_width}} {addr}"
+        cells = f"{us:>5}  {_cut(place, 15):<15} {_fit_rule(row.hook, hook_width):<{hook_width}} {_cut(what, what_width):<{what_width}} {addr}"
         out.append(cells.rstrip())
     return [*out, rule]
 
@@ -321,12 +329,12 @@ def _wide_table(rows: list[Row], trace: Obj, width: int, numeric: bool) -> list[
         us = "" if row.us == last_us else str(row.us)
         place = "" if row.place == last_place and us == "" else row.place
         last_us, last_place = row.us, row.place
-        hook = row.hook if not row.rule else _hook_column(row)
+        hook, rule_text = _hook_column(row), row.rule or row.hook
         what = row.what.replace("DNAT  NAT to", "NAT to").replace("SNAT  NAT to", "NAT to").replace("MASQUERADE  NAT to", "NAT to")
         ct = _ct_words(row.ct) if row.ct != last_ct else ""
         last_ct = row.ct or last_ct
         addr = _numbers(row.addr, trace) if numeric else row.addr
-        line = (f"{us:>5}  {_cut(place, 15):<15} {_cut(hook, 17):<17} {_cut(row.rule, 34):<34} {_cut(what, 24):<24} {addr:<7}{ct}")
+        line = (f"{us:>5}  {_cut(place, 15):<15} {_cut(hook, 17):<17} {_fit_rule(rule_text, 34):<34} {_cut(what, 24):<24} {addr:<7}{ct}")
         out.append(line.rstrip())
     return [*out, rule]
 
@@ -335,7 +343,7 @@ def _hook_column(row: Row) -> str:
     words = {"PRE": "PREROUTING", "IN": "INPUT", "FWD": "FORWARD", "OUT": "OUTPUT", "POST": "POSTROUTING"}
     name = words.get(row.place.rpartition(" ")[2], "")
     if not name:
-        return row.place.rpartition(" ")[2]
+        return ""
     prio = row.prio
     return f"{name} {prio:+d}" if isinstance(prio, int) and prio else f"{name} {prio}".strip() if prio != "" else name
 
@@ -369,12 +377,12 @@ def _views(trace: Obj, width: int) -> list[str]:
     left_title = f"- SOCKET'S VIEW ({socket['place']}) "
     right_title = f"- WIRE'S VIEW ({wire['place']} {wire['dev']}) "
     out = [f"+{left_title:-<{left_width}}+{right_title:-<{right_width}}+"]
-    rewritten = "   rewritten" if wire["dst"] != socket["peer"] else ""
-    resourced = "   rewritten" if wire["src"] != socket["local"] else ""
+    rewritten = "  rewritten" if wire["dst"] != socket["peer"] else ""
+    resourced = "  rewritten" if wire["src"] != socket["local"] else ""
     head = trace["head"]
     flags = "".join(c for bit, c in ((2, "S"), (1, "F"), (4, "R"), (8, "P"), (16, ".")) if head["flags"] & bit)
     left = [f"ss:    {socket['local']}", f"       peer {socket['peer']:<17}{socket['letter']}", f"state: {socket['state']}"]
-    right = [f"src:  {wire['src']:<18} {wire['src_letter']}{resourced}", f"dst:  {wire['dst']:<18} {wire['dst_letter']}{rewritten}",
+    right = [f"src: {wire['src']:<18} {wire['src_letter']:<2}{resourced}", f"dst: {wire['dst']:<18} {wire['dst_letter']:<2}{rewritten}",
              f"flags {flags}  seq 0  win {head['window']}" + (f"  mss {head['mss']}" if head["mss"] else "")]
     for a, b in zip(left, right, strict=True):
         out.append(f"| {_cut(a, left_width - 2):<{left_width - 2}} | {_cut(b, right_width - 2):<{right_width - 2}} |")
@@ -405,9 +413,9 @@ def _conntrack(trace: Obj) -> list[str]:
     if not entry:
         return [f"CONNTRACK {ct['place']}   {ct['entry']}"]
     left = f"CONNTRACK {ct['place']}, entry {entry['id']}"
-    state = ct["entry"].partition(" ")
-    words = " ".join([state[0], *(w for w in state[2].split(" ") if w.isupper() or "_" in w)])
-    return [f"{left:<37}{words}, {entry['left_s']} s left", f"  original  {entry['original']}",
+    words = entry["summary"].split(" ")
+    state = " ".join([words[0], *(w for w in words[1:] if w.isupper())])
+    return [f"{left:<37}now {state}, {entry['left_s']} s left", f"  original  {entry['original']}",
             f"  reply     {entry['reply']}     <- the way back is kept here"]
 
 
@@ -422,7 +430,7 @@ def _ending(trace: Obj) -> list[str]:
         asked, carried = socket["letter"], wire["dst_letter"]
         out.append(f"The app asked for {asked}, the wire carries {carried}, and one table remembers both.")
     elif any(s["nat"] for s in trace["steps"]):
-        out.append("Rules are asked once per connection (state NEW); this packet was translated from the entry.")
+        out.append("Rules are asked once per connection; the rest is translated from the entry.")
     elif len(letters) == 2:
         out.append("Nothing was translated: both ends see the same two addresses.")
     out.append(f"next: kubenet trace --reply {trace['id']}" if trace["kind"] == "TCP SYN" else f"next: kubenet trace --packet {trace['id']} -v")

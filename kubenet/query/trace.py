@@ -22,6 +22,7 @@ import kubenet
 from kubenet.cluster.cluster import Cluster
 from kubenet.cluster.probe import Probe
 from kubenet.errors import NotFoundError
+from kubenet.kernel.netfilter.conntrack.text import ct_summary
 from kubenet.kernel.netfilter.core import HOOK_NAMES, PRI_CONNTRACK_CONFIRM
 from kubenet.query.names import NODE, OUTSIDE, POD, SERVICE, Directory, place_name
 from kubenet.sim.trace import PacketTrace, Station
@@ -160,19 +161,19 @@ class _Story:
         return out
 
     def _name_endpoints(self, stations: list[Station]) -> None:
-        """One letter each, in order of appearance: C asks, V is a Service's address, P a pod, N a node, O outside."""
+        """One letter each: C the pod that asked (N a node, O from outside), V a Service's address, P a pod that answers."""
+        head = self.trace.head
+        first = stations[0]
+        source_asks = bool(head["flags"] & SYN and not head["flags"] & ACK) or (
+            not head["flags"] & SYN and first.sport >= first.dport)
         for s in stations:
-            for addr, port in ((s.saddr, s.sport), (s.daddr, s.dport)):
-                if addr and (addr, port) not in self.letters:
-                    self.letters[(addr, port)] = self._letter(addr)
+            for end, asks in (((s.saddr, s.sport), source_asks), ((s.daddr, s.dport), not source_asks)):
+                if end[0] and end not in self.letters:
+                    self.letters[end] = self._letter(end[0], asks)
 
-    def _letter(self, addr: int) -> str:
+    def _letter(self, addr: int, asks: bool) -> str:
         kind = self.directory.kind(addr)
-        wanted = {SERVICE: "V", NODE: "N", OUTSIDE: "O", POD: "P"}.get(kind, "X")
-        if kind == POD and not self.letters and not self.directory.pods[addr]["metadata"].get("labels", {}).get("app") == "web":
-            wanted = "C"
-        elif not self.letters and kind == POD:
-            wanted = "P"
+        wanted = {SERVICE: "V", NODE: "N", OUTSIDE: "O", POD: "C" if asks else "P"}.get(kind, "X")
         taken = set(self.letters.values())
         if wanted not in taken:
             return wanted
@@ -250,7 +251,7 @@ class _Story:
         for ct in table.entries():
             if {(ct.orig[0], ct.orig[1]), (ct.orig[2], ct.orig[3])} == ends or {(ct.reply[0], ct.reply[1]), (ct.reply[2], ct.reply[3])} == ends:
                 now = self.cluster.loop.now
-                return {"id": ct.id, "original": f"{_endpoint(*ct.orig[:2])} > {_endpoint(*ct.orig[2:4])}",
+                return {"id": ct.id, "summary": ct_summary(ct), "original": f"{_endpoint(*ct.orig[:2])} > {_endpoint(*ct.orig[2:4])}",
                         "reply": f"{_endpoint(*ct.reply[:2])} > {_endpoint(*ct.reply[2:4])}", "left_s": max(ct.timeout - now, 0) // 10**9}
         return None
 
