@@ -37,6 +37,8 @@ def untolerated(pod: Obj, node: Obj) -> Obj | None:
 
 def affinity_fits(pod: Obj, node: Obj) -> bool:
     """nodeSelector and required node affinity. Kubernetes: nodeaffinity.GetRequiredNodeAffinity()."""
+    if "nodeSelector" not in pod["spec"] and "affinity" not in pod["spec"]:
+        return True
     labels = node["metadata"].get("labels") or {}
     if any(labels.get(k) != v for k, v in (pod["spec"].get("nodeSelector") or {}).items()):
         return False

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ControlPlane
+from conftest import ControlPlane, deployment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -296,6 +296,25 @@ def test_the_api_answers_anything_with_a_status(kind: str, spec: Any, method: st
         assert response.code != 500 or "field not declared in schema" in response.json()["message"]
 
 
+SUBS = st.sampled_from(["/apis/apps/v1/namespaces/default/deployments/d/scale", "/api/v1/namespaces/default/pods/a/binding",
+                        "/api/v1/namespaces/default/pods/a/eviction", "/api/v1/namespaces/default/pods/a",
+                        "/api/v1/namespaces/default/pods/a/status", "/api/v1/namespaces/default/services/a/status",
+                        "/api/v1/namespaces/default/pods", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"])
+WORDS = st.dictionaries(st.sampled_from(["spec", "metadata", "target", "deleteOptions", "replicas", "propagationPolicy", "dryRun",
+                                         "gracePeriodSeconds", "preconditions", "status", "uid", "kind"]), YAML_VALUES)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SUBS, st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE"]), WORDS, st.dictionaries(st.sampled_from(
+    ["limit", "continue", "labelSelector", "fieldSelector", "gracePeriodSeconds", "propagationPolicy", "orphanDependents",
+     "resourceVersion", "fieldValidation", "force", "includeObject"]), st.text("ab=,!01-", max_size=6), max_size=3))
+def test_subresources_and_queries_too(path: str, method: str, body: Obj, query: dict[str, str]) -> None:
+    kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+    response = SHARED.call(method, path, body, kind=kind, **{**query, "dryRun": "All", "fieldManager": "fuzz"})
+    assert response.code in (200, 201, 400, 404, 405, 409, 410, 422), response.body
+
+
 SHARED = ControlPlane()
+SHARED.apply(deployment("d"))
 for _manifest in load_text(SERVICE.replace("name: web", "name: a") + "---\n" + POD.replace("web-0", "a")):
     SHARED.apply(_manifest.obj)

@@ -173,6 +173,15 @@ class TestNode:
         cp.run(10)
         assert cp.cells("/api/v1/nodes")[0][1] == "NotReady"
 
+    def test_a_deleted_node_takes_its_pods_along(self, cp: ControlPlane) -> None:
+        cp.apply(deployment(replicas=3))
+        cp.run(3)
+        cp.ok("DELETE", "/api/v1/nodes/node-1")
+        cp.run(30)
+        assert "node-1" in {p["spec"]["nodeName"] for p in cp.store.iter("Pod")}
+        cp.run(15)
+        assert {p["spec"]["nodeName"] for p in cp.store.iter("Pod")} == {"node-2", "node-3"} and len(cp.names("Pod")) == 3
+
     def test_cordon(self, cp: ControlPlane) -> None:
         cp.ok("PATCH", "/api/v1/nodes/node-1", {"spec": {"unschedulable": True}}, kind=MERGE)
         cp.settle()

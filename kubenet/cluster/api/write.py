@@ -65,6 +65,19 @@ def _body(req: Request) -> Obj:
     return body
 
 
+_SCALE = "io.k8s.api.autoscaling.v1.Scale"
+_META = "io.k8s.apimachinery.pkg.apis.meta.v1."
+
+
+def _typed(definition: str, body: Obj) -> Obj:
+    """A body of a kind that is not stored, without unknown fields. ApiError 400 for wrong types."""
+    issues = schema.Issues()
+    out: Obj = schema.clean(schema.named(definition), body, issues)
+    if issues.types:
+        raise bad_request(_handled({"kind": definition.rpartition(".")[2], "apiVersion": "v1"}, issues.types[0][1]))
+    return out
+
+
 def _finding(req: Request, text: str, body: Obj) -> None:
     if req.validation == "Strict":
         raise bad_request(_handled(body, "strict decoding error: " + text))
@@ -239,7 +252,7 @@ def _post(api: Api, req: Request, route: Route) -> Response:
 
 def _put(api: Api, req: Request, route: Route) -> Response:
     if route.sub == "scale" and route.info.scale:
-        return _scale(api, req, route, _body(req))
+        return _scale(api, req, route, _typed(_SCALE, _body(req)))
     if route.sub and route.sub not in ("status", "finalize", "ephemeralcontainers"):
         raise no_such_path()
     missing: list[str] = []
@@ -263,7 +276,7 @@ def _patch(api: Api, req: Request, route: Route) -> Response:
     body = codec.decode_body(req.headers, req.body, [])
     if route.sub == "scale" and route.info.scale:
         old_scale = scale_of(route.info, api.store.must_get(route.info.kind, route.key))
-        return _scale(api, req, route, _patched(None, kind, old_scale, body))
+        return _scale(api, req, route, _typed(_SCALE, _patched(None, kind, old_scale, body)))
     if route.sub and route.sub not in ("status", "ephemeralcontainers"):
         raise no_such_path()
     old = api.store.must_get(route.info.kind, route.key)
@@ -386,9 +399,6 @@ def _scale(api: Api, req: Request, route: Route, scale: Obj) -> Response:
     """Set spec.replicas by a Scale; unconditional unless it carries a resourceVersion."""
     old = api.store.must_get(route.info.kind, route.key)
     replicas = (scale.get("spec") or {}).get("replicas", 0)
-    if not isinstance(replicas, int) or isinstance(replicas, bool):
-        raise bad_request('Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal '
-                          "string into Go struct field ScaleSpec.spec.replicas of type int32")
     if replicas < 0:
         errors = FieldErrors()
         errors.invalid("spec.replicas", replicas, "must be greater than or equal to 0")
@@ -409,11 +419,13 @@ def _post_sub(api: Api, req: Request, route: Route) -> Response:
     body = _body(req)
     pod = api.store.must_get("Pod", route.key)
     if route.sub == "eviction":
-        options = body.get("deleteOptions") or {}
+        options = _typed("io.k8s.api.policy.v1.Eviction", body).get("deleteOptions") or {}
         if not req.dry_run and "All" not in (options.get("dryRun") or ()):
             _delete_one(api, route.info, route.key, options)
     else:
-        bind(api, pod, str((body.get("target") or {}).get("name", "")))
+        target = _typed("io.k8s.api.core.v1.Binding", body).get("target") or {}
+        if not req.dry_run:
+            bind(api, pod, str(target.get("name", "")))
     return respond(201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
 
 
@@ -457,7 +469,7 @@ def _review(req: Request, route: Route) -> Response:
 
 def _delete_options(req: Request) -> Obj:
     """DeleteOptions of the body, with those of the query on top."""
-    options: Obj = dict(_body(req)) if req.body.strip() else {}
+    options: Obj = _typed(_META + "DeleteOptions", _body(req)) if req.body.strip() else {}
     if req.first("gracePeriodSeconds").lstrip("-").isdigit():
         options["gracePeriodSeconds"] = int(req.first("gracePeriodSeconds"))
     if req.first("propagationPolicy"):

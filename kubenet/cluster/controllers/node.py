@@ -2,6 +2,7 @@
 
     no Lease renewed for 50 s  ->  conditions Unknown, taint unreachable, its pods not ready (so out of the slices)
     Ready=False                ->  taint not-ready, its pods not ready
+    node deleted               ->  its pods are removed 40 s later
     taint NoExecute            ->  pods are deleted after their tolerationSeconds (300 s by default)
 
 A node that never had a Lease is judged by its Ready condition alone. simplified: no zones' eviction rates.
@@ -23,6 +24,7 @@ from kubenet.units import SEC
 Obj = dict[str, Any]
 
 GRACE = 50 * SEC                                     # --node-monitor-grace-period
+QUARANTINE = 40 * SEC                                # how long the pods of a deleted node are kept
 NOT_READY, UNREACHABLE = "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 OURS = (NOT_READY, UNREACHABLE, UNSCHEDULABLE)
@@ -67,6 +69,7 @@ class NodeController(Controller):
     def __init__(self, store: Store, cluster_cidr: str = "10.48.0.0/16", **kwargs: Any) -> None:
         super().__init__(store, **kwargs)
         self.cidrs = NodeCidrs(cluster_cidr)
+        self._gone: dict[Key, int] = {}                  # nodes that were deleted, and when
         self.recorder = EventRecorder(store, self.name)
 
     def keys_for(self, event: Event) -> Iterable[Key]:
@@ -74,6 +77,9 @@ class NodeController(Controller):
         if obj["kind"] == "Node":
             if event.type == "DELETED":
                 self.cidrs.release(obj["metadata"]["name"])
+                self._gone[key_of(obj)] = self.clock.now
+            else:
+                self._gone.pop(key_of(obj), None)
             return (key_of(obj),)
         if obj["kind"] == "Lease":
             return (("", obj["metadata"]["name"]),) if obj["metadata"].get("namespace") == LEASES else ()
@@ -82,7 +88,9 @@ class NodeController(Controller):
 
     def reconcile(self, key: Key) -> int | None:
         node = self.store.get("Node", key)
-        if node is None or "deletionTimestamp" in node["metadata"]:
+        if node is None:
+            return self._orphans(key)
+        if "deletionTimestamp" in node["metadata"]:
             return None
         node = self._cidr(node)
         node, wait = self._silence(node)
@@ -90,6 +98,17 @@ class NodeController(Controller):
         later = self._pods(node)
         waits = [w for w in (wait, later) if w is not None]
         return min(waits) if waits else None
+
+    def _orphans(self, key: Key) -> int | None:
+        """Pods bound to a node that does not exist any more go, after a while. Kubernetes: podgc gcOrphaned()."""
+        left = self._gone.get(key, self.clock.now) + QUARANTINE - self.clock.now
+        if left > 0:
+            return left
+        self._gone.pop(key, None)
+        for pod in self.store.list("Pod"):
+            if pod["spec"].get("nodeName") == key[1]:
+                self.store.delete("Pod", key_of(pod), grace=0)
+        return None
 
     def _cidr(self, node: Obj) -> Obj:
         name, have = node["metadata"]["name"], node["spec"].get("podCIDR")
