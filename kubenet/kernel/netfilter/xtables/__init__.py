@@ -5,8 +5,9 @@
     iptables_save(net, family, tables, counters)     the rules as text
     xt_table(net, family, name)                      the table; first use registers its hooks
 
-What lies where: spec.py the records, parse.py and options.py the reading, matches/ and targets/ the extensions, table.py
-drafts, commits and hooks, compile.py what runs for each packet, evaluate.py the plain interpreter that explains it.
+What lies where: spec.py the records; parse.py, words.py, options.py the reading; matches/ and targets/ the extensions;
+draft.py changes and commits; table.py tables and hooks; compile.py what runs for each packet; evaluate.py the walk that
+explains itself, and the plain interpreter that is the oracle.
 IPv4 only: an ip6tables would need its own header and addresses.
 """
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 
+from kubenet.kernel.netfilter.xtables.draft import Work
 from kubenet.kernel.netfilter.xtables.errors import VERSION_PROBLEM, IptcError, XtablesError, iptc_line
 from kubenet.kernel.netfilter.xtables.listing import list_chains, rule_sentence
 from kubenet.kernel.netfilter.xtables.parse import Command, Parser
 from kubenet.kernel.netfilter.xtables.save import front_text, tail_text
 from kubenet.kernel.netfilter.xtables.spec import RuleSpec
-from kubenet.kernel.netfilter.xtables.table import TABLES, Table, Work, xt_table
+from kubenet.kernel.netfilter.xtables.table import TABLES, Table, xt_table
 from kubenet.kernel.netns import NetNamespace
 
 

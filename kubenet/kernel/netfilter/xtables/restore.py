@@ -17,10 +17,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kubenet.kernel.netfilter.xtables.command import apply, check_target
+from kubenet.kernel.netfilter.xtables.draft import Edit, Work
 from kubenet.kernel.netfilter.xtables.errors import OTHER_PROBLEM, PARAMETER_PROBLEM, IptcError, XtablesError, iptc_strerror
-from kubenet.kernel.netfilter.xtables.parse import CHAIN_MAX, parse_command, split_line
+from kubenet.kernel.netfilter.xtables.parse import parse_command
 from kubenet.kernel.netfilter.xtables.spec import RuleSpec
-from kubenet.kernel.netfilter.xtables.table import TABLES, Edit, Work, xt_table
+from kubenet.kernel.netfilter.xtables.table import TABLES, xt_table
+from kubenet.kernel.netfilter.xtables.words import CHAIN_MAX, split_line
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace

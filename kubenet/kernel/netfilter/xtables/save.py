@@ -8,7 +8,7 @@ Sources: iptables 1.8.9 iptables-save.c, print_rule4() (iptables.c), libiptc.c; 
 
 from __future__ import annotations
 
-import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kubenet.kernel.netfilter.xtables.errors import VERSION
@@ -92,7 +92,7 @@ def chain_lines(table: Table, name: str, counters: bool) -> list[str]:
 def date_text(net: NetNamespace) -> str:
     """The virtual date as ctime(3) writes it."""
     now = net.host.extra.get("epoch", EPOCH) + net.loop.now
-    return time.asctime(time.gmtime(now // SEC))
+    return datetime.fromtimestamp(now // SEC, UTC).strftime("%a %b %e %H:%M:%S %Y")
 
 
 def save_table(table: Table, counters: bool) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from weakref import WeakValueDictionary
 
 from kubenet.kernel.netfilter.xtables.options import Got, Opt
 
@@ -229,3 +230,26 @@ class ChainSpec:
                 jumps[rule.jump] = None
         self.jumps: tuple[str, ...] = tuple(jumps)  # the chains it leads to
         self.checked: tuple[RuleSpec, ...] = tuple(checked)  # rules with extensions
+
+
+_CHAINS: WeakValueDictionary[tuple[str, tuple[RuleSpec, ...]], ChainSpec] = WeakValueDictionary()
+
+
+def chain_spec(name: str, rules: tuple[RuleSpec, ...]) -> ChainSpec:
+    """The one ChainSpec with this name and these rules."""
+    key = (name, rules)
+    found = _CHAINS.get(key)
+    if found is None:
+        found = _CHAINS[key] = ChainSpec(name, rules)
+    return found
+
+
+def count_references(chains: dict[str, ChainSpec]) -> dict[str, int]:
+    """user chain -> how many rules of these chains jump to it."""
+    found: dict[str, int] = {}
+    for chain in chains.values():
+        if chain.jumps:
+            for rule in chain.rules:
+                if rule.target is None and rule.verdict is None and rule.jump:
+                    found[rule.jump] = found.get(rule.jump, 0) + 1
+    return found
