@@ -46,7 +46,7 @@ class EventRecorder:
                "apiVersion": KINDS[obj["kind"]].api_version, "resourceVersion": meta.get("resourceVersion", "")}
         if field_path:
             ref["fieldPath"] = field_path
-        name = f"{meta['name']}.{self.store.draw('event', namespace, meta['name'])[:8].hex()}"
+        name = self._name(namespace, meta["name"])
         stored = self.store.create({
             "apiVersion": "v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
             "involvedObject": {k: v for k, v in ref.items() if v}, "reason": reason, "message": message, "type": type_,
@@ -58,6 +58,13 @@ class EventRecorder:
         if len(self._seen) > SEEN:
             del self._seen[next(iter(self._seen))]
         _forget_old(self.store)
+
+    def _name(self, namespace: str, name: str) -> str:
+        """NAME.HEX of the time in ns, as client-go names events; so an object's events sort by time."""
+        stamp = self.store.epoch_s * SEC + self.store.clock.now
+        while self.store.get("Event", (namespace, f"{name}.{stamp:x}")) is not None:
+            stamp += 1
+        return f"{name}.{stamp:x}"
 
 
 def _forget_old(store: Store) -> None:

@@ -170,7 +170,10 @@ class _Table:
     def candidates(self, namespace: str, labels: list[selectors.Requirement]) -> list[Key] | None:
         """Keys, in order, that alone can satisfy the requirements; None if the index does not help."""
         found = [self.labels.get((namespace, label, values[0]), {}) for label, op, values in labels if op == "="]
-        return sorted(min(found, key=lambda keys: len(keys))) if found else None
+        if not found:
+            return None
+        smallest: dict[Key, None] = min(found, key=len)
+        return sorted(smallest)
 
 
 class Store:

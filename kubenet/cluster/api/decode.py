@@ -4,7 +4,8 @@
     apart load_text(text, "web.yaml")                       -> list[Manifest]
     check(manifest)                                    ManifestError for what the schema and the validation refuse
     explain(manifest, api_error)                       the API's refusal with file, line, why and what to try
-    lint(manifests, others)                            mistakes that are legal: a targetPort no selected pod has, ...
+    lint(manifests, others)                            a legal mistake that is refused: a targetPort no selected pod has
+    remarks(manifests, others)                         legal and perhaps meant: a Service that selects no pod
 
 Only ManifestError leaves this module, whatever the bytes. YAML is read as Kubernetes reads it (sigs.k8s.io/yaml): keys
 become strings, `yes` is true, dates and 22:22 stay text, duplicate keys are errors, anchors and merge keys work.
@@ -453,27 +454,48 @@ def explain(manifest: Manifest, error: ApiError) -> ManifestError:
 
 
 def lint(manifests: list[Manifest], others: list[Obj]) -> list[ManifestError]:
-    """Mistakes that are legal: Services whose named targetPort no selected pod has, or that select no pod at all.
+    """Services whose named targetPort none of the pods they select has: they would have no endpoints, silently.
 
     `others` are objects that exist already (pods and workloads).
     """
-    pods = [p for obj in [*others, *(m.obj for m in manifests)] if (p := _pod_of(obj)) is not None]
+    pods = _pods(manifests, others)
     out: list[ManifestError] = []
-    for manifest in manifests:
-        spec = manifest.obj.get("spec")
-        if manifest.kind != "Service" or not isinstance(spec, dict) or not spec.get("selector"):
-            continue
-        wanted: list[selectors.Requirement] = [(k, "=", (str(v),)) for k, v in spec["selector"].items()]
-        namespace = _namespace(manifest.obj)
-        chosen = [p for p in pods if p[0] == namespace and selectors.matches(wanted, p[1])]
-        text = ",".join(f"{k}={v}" for k, v in spec["selector"].items())
-        if not chosen:
+    for manifest, spec, text in _selecting(manifests):
+        chosen = _chosen(manifest, spec, pods)
+        if chosen:
+            out += _port_lint(manifest, spec, chosen, text)
+    return out
+
+
+def remarks(manifests: list[Manifest], others: list[Obj]) -> list[ManifestError]:
+    """Services that select no pod at all, with the labels there are. Worth a word, not a refusal: the pods may come later."""
+    pods = _pods(manifests, others)
+    out: list[ManifestError] = []
+    for manifest, spec, text in _selecting(manifests):
+        if not _chosen(manifest, spec, pods):
+            namespace = _namespace(manifest.obj)
             seen = list(dict.fromkeys(f"{k}={v}" for ns, labels, _ in pods if ns == namespace for k, v in labels.items()))
             out.append(manifest.error(f"{manifest.label} selects no pod: none has {text}", "spec.selector",
                                       f"labels seen: {', '.join(seen[:8]) or 'none'}"))
-            continue
-        out += _port_lint(manifest, spec, chosen, text)
     return out
+
+
+def _selecting(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Obj, str]]:
+    """The Services with a selector: (manifest, spec, selector as text)."""
+    for manifest in manifests:
+        spec = manifest.obj.get("spec")
+        if manifest.kind == "Service" and isinstance(spec, dict) and isinstance(spec.get("selector"), dict) and spec["selector"]:
+            yield manifest, spec, ",".join(f"{k}={v}" for k, v in spec["selector"].items())
+
+
+def _pods(manifests: list[Manifest], others: list[Obj]) -> list[tuple[str, Obj, list[Obj]]]:
+    return [p for obj in [*others, *(m.obj for m in manifests)] if (p := _pod_of(obj)) is not None]
+
+
+def _chosen(manifest: Manifest, spec: Obj, pods: list[tuple[str, Obj, list[Obj]]]) -> list[tuple[str, Obj, list[Obj]]]:
+    wanted: list[selectors.Requirement] = [(k, "=", (str(v),)) for k, v in spec["selector"].items()]
+    namespace = _namespace(manifest.obj)
+    return [p for p in pods if p[0] == namespace and selectors.matches(wanted, p[1])]
 
 
 def _port_lint(manifest: Manifest, spec: Obj, chosen: list[tuple[str, Obj, list[Obj]]], text: str) -> list[ManifestError]:
