@@ -44,7 +44,7 @@ from kubenet.kernel.tcp.states import tcp_set_state, tcp_write_queue_purge
 from kubenet.kernel.tcp.window import tcp_select_initial_window
 from kubenet.sim.rng import hash64
 from kubenet.units import MSEC
-from kubenet.wire.tcp import SYN, TCP_HLEN, TcpOptions, tcp_options_len
+from kubenet.wire.tcp import SYN, TCP_HLEN, TcpOptions
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
@@ -182,7 +182,6 @@ def tcp_syn_options(tp: TcpSock) -> TcpOptions:
 def tcp_refresh_syn_options(tp: TcpSock) -> None:
     """The next (re)transmission of the SYN carries today's timestamp."""
     tp.syn_options = tcp_syn_options(tp)
-    tp.doff = TCP_HLEN + tcp_options_len(tp.syn_options)
 
 
 def tcp_connect(tp: TcpSock) -> None:

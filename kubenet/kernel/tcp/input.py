@@ -66,13 +66,16 @@ from kubenet.kernel.tcp.recovery import (
     FLAG_NO_CHALLENGE_ACK,
     FLAG_SLOWPATH,
     FLAG_UPDATE_TS_RECENT,
+    tcp_set_ca_state,
     tcp_simple_retransmit,
 )
 from kubenet.kernel.tcp.seq import HALF, M32, extend
 from kubenet.kernel.tcp.sock import (
     ACK_SCHED,
     ACK_TIMER,
+    CA_OPEN,
     TCP_DELACK_MAX,
+    TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
     TCP_MAX_WSCALE,
     TCP_MSS_DEFAULT,
@@ -548,6 +551,8 @@ def _synsent_established(tp: TcpSock, skb: SkBuff, th: TcpHdr) -> None:
     tp.snd_wl1 = seq
     _syn_options(tp, th)
     tcp_ack(tp, skb, FLAG_SLOWPATH)
+    if tp.sack_ok and tp.ca_state != CA_OPEN:  # a SYN that was sent again is no loss of data
+        tcp_set_ca_state(tp, CA_OPEN)
     tp.snd_wnd = th.window  # RFC 7323 2.2: the window of a SYN segment is never scaled
     tp.max_window = max(tp.max_window, tp.snd_wnd)
     tcp_sync_mss(tp, tp.pmtu_cookie)
@@ -600,6 +605,7 @@ def tcp_init_transfer(tp: TcpSock) -> None:
         tp.rttvar_us = tp.mdev_us = tp.mdev_max_us = TCP_TIMEOUT_FALLBACK // 1000
         tp.rto = TCP_TIMEOUT_FALLBACK
     tp.snd_cwnd = 1 if tp.total_retrans > 1 else TCP_INIT_CWND  # RFC 5681 3.1
+    tp.snd_ssthresh = TCP_INFINITE_SSTHRESH  # a lost SYN says nothing about the path. Linux: tcp_init_metrics()
     tp.snd_cwnd_stamp = tp.net.loop.now
     if tp.ca is None:
         tp.ca = congestion_of(tp)

@@ -50,7 +50,7 @@ from kubenet.kernel.tcp.sock import (
 from kubenet.kernel.tcp.states import STATE_NAMES
 from kubenet.kernel.tcp.window import tcp_select_window
 from kubenet.units import MSEC
-from kubenet.wire.tcp import ACK, FIN, NO_OPTIONS, PSH, RST, SYN, TcpHdr, TcpOptions
+from kubenet.wire.tcp import ACK, FIN, NO_OPTIONS, PSH, RST, SYN, TcpHdr, TcpOptions, tcp_options_len
 
 NETIF_F_TSO = 1  # the bit in dev.features; dev/device.py has the same
 
@@ -108,7 +108,7 @@ def tcp_transmit_skb(tp: TcpSock, seq: int, flags: int, data: Any, plen: int, se
     net = tp.net
     if flags & SYN:
         options = tp.syn_options
-        doff = tp.doff
+        doff = 20 + tcp_options_len(options)
         window = tp.rcv_wnd if tp.rcv_wnd < 65535 else 65535
     else:
         options = tcp_established_options(tp)
