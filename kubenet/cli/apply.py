@@ -137,7 +137,7 @@ def _say_lint(kube: Kube, manifests: list[Manifest], state: State) -> None:
     if state.quiet or not any(m.kind == "Service" for m in manifests):
         return
     others = [{"kind": kind, **obj} for kind in WORKLOADS for obj in kube.list(KINDS[kind], "")["items"]]
-    for finding in decode.lint(manifests, others):
+    for finding in [*decode.lint(manifests, others), *decode.remarks(manifests, others)]:
         click.echo("\n".join(["note: " + finding.what, *finding.lines()[1:]]), err=True)
 
 
