@@ -38,7 +38,7 @@ from kubenet.cluster.store import EPOCH_S, Event, Store
 from kubenet.errors import KubenetError, NotReachedError, StuckError
 from kubenet.fabric.graph import Topology, from_manifest, three_nodes
 from kubenet.sim.clock import FOREVER, EventLoop
-from kubenet.units import SEC, format_ns
+from kubenet.units import MSEC, SEC, format_ns
 from kubenet.userland.container import Container, ExecError, feed, feed_eof
 from kubenet.userland.process import Process
 from kubenet.userland.procfs import write_sysctl
@@ -47,7 +47,7 @@ from kubenet.wire.addr import ip4, ip4_text
 Obj = dict[str, Any]
 
 SEED = 7
-SETTLE_EVENTS = 16  # events between two looks at whether the cluster has settled
+SETTLE_STEP = 50 * MSEC  # virtual time between two looks at whether the cluster has settled
 DNS_IMAGE = "coredns/coredns:v1.11.3"
 
 assert _coredns.PORT == 53
@@ -249,7 +249,7 @@ class Cluster:
             if self.loop.now >= deadline or self.loop.next_time() == FOREVER:
                 raise NotReachedError(f"the cluster has not settled after {max_ns // SEC} virtual seconds",
                                       why="; ".join(self.unsettled()[:5]))
-            self.loop.run(until=deadline, events=SETTLE_EVENTS)
+            self.loop.run(until=min(deadline, self.loop.now + SETTLE_STEP))
 
     def run_until(self, done: Callable[[], bool], max_ns: int = 60 * SEC) -> None:
         """Let time pass until done(). Raises NotReachedError."""

@@ -6,7 +6,7 @@
     engine.rewind_point(...)         where undo must go back to
 
 Time stands still while nobody waits. A wait (run, settle, exec) is over at a deterministic event: a process's exit, a time, or
-a check made every CHECK events after the wait began; then a mark with the position is journaled, so a replay ends in the
+a look taken at fixed intervals of virtual time; then a mark with the position is journaled, so a replay ends in the
 same place. Reads are never inputs. Everything here is single-threaded and free of asyncio, so that the process can fork.
 
 The same class serves the engine process (main.py) and tests; `kubenet run` uses the Cluster without it.
@@ -26,17 +26,20 @@ from kubenet.errors import KubenetError, WrongMomentError
 from kubenet.sim.clock import IDLE, UNTIL
 from kubenet.units import SEC, format_ns
 
-CHECK = 16  # events between two looks at a waiter's condition; part of the run, never of the host
-MAX_HISTORY = 200_000
+CHECK = 256  # events between two looks at who else wants something
 
 
 class Wait:
-    """Somebody waits: until `done()` holds or virtual time `deadline`. Looked at every CHECK events."""
+    """Somebody waits: until `done()` holds or virtual time `deadline`.
 
-    def __init__(self, deadline: int, done: Callable[[], bool], finish: Callable[[bool], None]) -> None:
+    `every`: ns of virtual time between two looks at done(); 0 for what calls loop.stop() itself, as the end of a process does.
+    """
+
+    def __init__(self, deadline: int, done: Callable[[], bool], finish: Callable[[bool], None], every: int = 0) -> None:
         self.deadline = deadline
         self.done = done
         self.finish = finish
+        self.every = every
 
 
 class Engine:
@@ -198,7 +201,8 @@ class Engine:
         self._finish_waits()
         if not self.waits:
             return
-        deadline = min(wait.deadline for wait in self.waits)
+        now = self.cluster.loop.now
+        deadline = min(min(wait.deadline, now + wait.every) if wait.every else wait.deadline for wait in self.waits)
         state = self.cluster.loop.run(until=deadline, events=events)
         self._finish_waits(timed_out=state in (UNTIL, IDLE))
 
@@ -206,7 +210,7 @@ class Engine:
         now = self.cluster.loop.now
         for wait in list(self.waits):
             ok = wait.done()
-            if ok or (timed_out and now >= wait.deadline) or self.cluster.loop.pending() == 0:
+            if ok or (timed_out and now >= wait.deadline) or (timed_out and self.cluster.loop.pending() == 0):
                 self.waits.remove(wait)
                 wait.finish(ok)
 

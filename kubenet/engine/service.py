@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kubenet.cluster.api.status import ApiError
-from kubenet.cluster.cluster import Cluster
+from kubenet.cluster.cluster import SETTLE_STEP, Cluster
 from kubenet.engine import checkpoint, frames
 from kubenet.engine.engine import CHECK, Engine, Wait
 from kubenet.errors import KubenetError, NotFoundError, UsageError, WrongMomentError
@@ -70,8 +70,7 @@ class Service:
             if self.engine.waits:
                 end = time.monotonic() + SLICE
                 while self.engine.waits and time.monotonic() < end:
-                    for _ in range(16):
-                        self.engine.work(CHECK)
+                    self.engine.work(CHECK)
             elif self.streams:
                 self._pace()
             self._poll_streams()
@@ -281,12 +280,13 @@ class Service:
         if not poll():
             self.streams[number] = Stream(poll, lambda: None)
 
-    def _wait(self, header: Header, deadline: int, done: Callable[[], bool], answer: Callable[[bool], Header]) -> None:
+    def _wait(self, header: Header, deadline: int, done: Callable[[], bool], answer: Callable[[bool], Header],
+              every: int = 0) -> None:
         def finish(ok: bool) -> None:
             self.engine.mark(header.get("group", ""))
             self.reply({"id": header["id"], **answer(ok)})
 
-        wait = Wait(deadline, done, finish)
+        wait = Wait(deadline, done, finish, every)
         wait.owner = header["id"]  # type: ignore[attr-defined]
         self.engine.waits.append(wait)
 
@@ -309,7 +309,7 @@ class Service:
         deadline = cluster.loop.now + int(header.get("max_ns", 60 * SEC))
         self._join(header)
         self._wait(header, deadline, cluster.settled,
-                   lambda ok: {"ok": ok, "now": cluster.loop.now, "waiting": cluster.unsettled()})
+                   lambda ok: {"ok": ok, "now": cluster.loop.now, "waiting": cluster.unsettled()}, SETTLE_STEP)
 
     def op_status(self, header: Header, body: bytes) -> Header:
         """Where the session stands."""

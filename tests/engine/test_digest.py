@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from scenario import MODES, build, play
 
-from kubenet.cluster.cluster import Cluster
+from kubenet.cluster.cluster import SETTLE_STEP, Cluster
 from kubenet.engine.engine import Engine, Wait
 from kubenet.engine.journal import Journal
 
@@ -81,7 +81,7 @@ def _apply(engine: Engine, name: str) -> None:
                                   "headers": {"content-type": "application/apply-patch+yaml"},
                                   "body": base64.b64encode(json.dumps(body).encode()).decode()})
     assert response.code == 201, response.body
-    engine.waits.append(Wait(engine.cluster.loop.now + 60 * SEC, engine.cluster.settled, lambda ok: None))
+    engine.waits.append(Wait(engine.cluster.loop.now + 60 * SEC, engine.cluster.settled, lambda ok: None, SETTLE_STEP))
     while engine.waits:
         engine.work()
     engine.mark()

@@ -7,8 +7,8 @@ shell's builtins call. Source: POSIX.1-2017 XCU 4, the GNU coreutils manual.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from kubenet.units import SEC
 from kubenet.userland.process import SIGNAL_NAMES, SIGNAL_NUMBERS, Process
@@ -351,7 +351,7 @@ def format_time(ns: int, fmt: str) -> str:
     """strftime in UTC, with GNU date's %N, %s and %3N."""
     fmt = re.sub(r"%(\d?)N", lambda m: f"{ns % SEC:09d}"[: int(m[1] or 9)], fmt)
     fmt = fmt.replace("%s", str(ns // SEC)).replace("%Z", "UTC").replace("%z", "+0000")
-    return time.strftime(fmt, time.gmtime(ns // SEC))
+    return datetime.fromtimestamp(ns // SEC, UTC).strftime(fmt)
 
 
 @tool("hostname")
