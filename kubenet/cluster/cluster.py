@@ -71,7 +71,8 @@ class Result:
 class Cluster:
     """An emulated Kubernetes cluster. Context manager; close() gives garbage collection back."""
 
-    def __init__(self, topology: Obj | Topology | None = None, seed: int | None = None, epoch: int = EPOCH_S) -> None:
+    def __init__(self, topology: Obj | Topology | None = None, seed: int | None = None, epoch: int = EPOCH_S,
+                 allow_pod_code: bool = True) -> None:
         self.topology = topology if isinstance(topology, Topology) else make_topology(topology)
         if seed is not None:
             self.topology.seed = seed
@@ -89,6 +90,12 @@ class Cluster:
         self._gc_was_on = gc.isenabled()
         gc.disable()
         self._boot()
+        self.allow_pod_code(allow_pod_code)
+
+    def allow_pod_code(self, yes: bool) -> None:
+        """May Python programs that pods bring along run? They live in this process: a private import world, not a sandbox."""
+        for machine in self.fabric.machines.values():
+            machine.host.extra["allow_pod_code"] = yes
 
     @classmethod
     def from_manifests(cls, *paths: str | Path, seed: int | None = None, topology: Obj | None = None) -> Cluster:

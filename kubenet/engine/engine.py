@@ -25,6 +25,7 @@ from kubenet.engine.journal import Input, Journal
 from kubenet.errors import KubenetError, WrongMomentError
 from kubenet.sim.clock import IDLE, UNTIL
 from kubenet.units import SEC, format_ns
+from kubenet.userland import watchdog
 
 CHECK = 256  # events between two looks at who else wants something
 
@@ -92,6 +93,8 @@ class Engine:
         """Apply the journal's inputs after `self.seq`, each at its position. With verify the stored digests must agree."""
         last = self.journal.last()
         total = last.seq if last else 0
+        for entry in self.journal.inputs(self.seq, until, "runaway"):
+            watchdog.plan(entry.data["process"], entry.data["started"], entry.data["calls"], entry.data["where"])
         self.replaying = True
         try:
             for entry in self.journal.inputs(self.seq, until):
@@ -168,6 +171,10 @@ class Engine:
                 return self.cluster.probe(data)
             case "mark":
                 return None
+            case "allow":
+                return self.cluster.allow_pod_code(bool(data["pod_code"]))
+            case "runaway":
+                return None  # planned before the replay began
         raise AssertionError(f"unknown input {entry.kind}")
 
     def _exec(self, seq: int, data: dict[str, Any]) -> Any:
@@ -204,6 +211,8 @@ class Engine:
         now = self.cluster.loop.now
         deadline = min(min(wait.deadline, now + wait.every) if wait.every else wait.deadline for wait in self.waits)
         state = self.cluster.loop.run(until=deadline, events=events)
+        if watchdog.kills:
+            self.note_runaways()
         self._finish_waits(timed_out=state in (UNTIL, IDLE))
 
     def _finish_waits(self, timed_out: bool = False) -> None:
@@ -213,6 +222,12 @@ class Engine:
             if ok or (timed_out and now >= wait.deadline) or (timed_out and self.cluster.loop.pending() == 0):
                 self.waits.remove(wait)
                 wait.finish(ok)
+
+    def note_runaways(self) -> None:
+        """Programs that the watchdog stopped become inputs: a replay stops them at the same call."""
+        while watchdog.kills:
+            label, started, calls, where = watchdog.kills.pop(0)
+            self.put("runaway", {"process": label, "started": started, "calls": calls, "where": where}, "watchdog")
 
     def run_paced(self, until: int, events: int = CHECK) -> None:
         """The clock follows a wall clock: events up to `until` happen. Order is as ever."""

@@ -155,9 +155,9 @@ class Journal:
                 try_="df -h   (free some space; nothing was applied, the session is as it was)",
             ) from error
 
-    def inputs(self, after: int = 0, until: int = 1 << 62) -> Iterator[Input]:
-        """Inputs with after < seq <= until, in order."""
-        rows = self.db.execute("SELECT * FROM inputs WHERE seq > ? AND seq <= ? ORDER BY seq", (after, until))
+    def inputs(self, after: int = 0, until: int = 1 << 62, kind: str = "%") -> Iterator[Input]:
+        """Inputs with after < seq <= until, in order; of one kind if given."""
+        rows = self.db.execute("SELECT * FROM inputs WHERE seq > ? AND seq <= ? AND kind LIKE ? ORDER BY seq", (after, until, kind))
         for seq, group, step, time, kind, data, digest in rows:
             yield Input(seq, group, step, time, kind, json.loads(data), digest)
 

@@ -26,11 +26,15 @@ from kubenet.engine.journal import Journal
 from kubenet.engine.service import Service, error_json
 from kubenet.errors import KubenetError
 from kubenet.query import trace as trace_query
+from kubenet.userland import watchdog
+
+RUNAWAY_AFTER = 10.0  # host seconds that a program may compute without a system call
 
 
 def build(settings: dict[str, Any]) -> Cluster:
     """The cluster that a session's settings describe, at time zero."""
-    return Cluster(topology=settings.get("topology"), seed=int(settings["seed"]), epoch=int(settings["epoch"]))
+    return Cluster(topology=settings.get("topology"), seed=int(settings["seed"]), epoch=int(settings["epoch"]),
+                   allow_pod_code=bool(settings.get("allow_pod_code")))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             frames.send(front, {"ready": False, "error": error_json(error)})
             return 0
         engine.private_fds = [front]
+        watchdog.enable(RUNAWAY_AFTER)
         frames.send(front, {"ready": True, "pid": os.getpid()})
     except Exception as error:  # a bug of ours: say so to whoever waits, and leave the traceback in the log
         traceback.print_exc()
@@ -97,6 +102,7 @@ def _become_engine(service: Service, promoted: checkpoint.Promoted) -> None:
     """This process was a checkpoint; now it is the engine. The undone inputs go, the state moves to where they began."""
     engine = service.engine
     gc.unfreeze()
+    watchdog.enable(RUNAWAY_AFTER)  # timers of the host do not cross a fork
     service.front = promoted.front
     engine.private_fds = [promoted.front]
     service.unpacker = frames.Unpacker()

@@ -315,6 +315,11 @@ class Service:
         """Where the session stands."""
         return {"session": self.session, "engine_pid": os.getpid(), **self.engine.status(), **self.cluster.summary()}
 
+    def op_allow(self, header: Header, body: bytes) -> Header:
+        """From now on Python programs of pods may run, or may not."""
+        self._input(header, "allow", {"pod_code": bool(header.get("pod_code"))})
+        return {"pod_code": bool(header.get("pod_code"))}
+
     def op_history(self, header: Header, body: bytes) -> Header:
         """The commands of the session, oldest first."""
         seen: dict[int, Header] = {}

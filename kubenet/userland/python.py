@@ -21,6 +21,10 @@ from kubenet.userland.world import POD_LIB, World, library_dir
 @tool("python3", "python")
 def main(proc: Process, argv: list[str]) -> int:
     """python3 [-u] [-c CODE | -m MODULE | FILE | -] [args]"""
+    if not proc.net.host.extra.get("allow_pod_code", True):
+        proc.err(f"{argv[0]}: refused: Python programs of pods run inside kubenet's own process, so they need your consent\n"
+                 "  try: kubenet allow pod-code     (once per session), or kubenet up --allow-pod-code\n")
+        return 126
     args = argv[1:]
     while args and args[0].startswith("-") and len(args[0]) > 1 and args[0][:2] not in ("-c", "-m"):
         flag = args.pop(0)

@@ -24,6 +24,7 @@ from kubenet.sim.task import Killed, current_or_none
 from kubenet.sim.wait import WaitQueue, wait_any
 from kubenet.sim.wait import sleep as sim_sleep
 from kubenet.units import USEC
+from kubenet.userland import watchdog
 from kubenet.userland.vfs import O_NONBLOCK, Dir, OpenFile, Symlink, normpath, stat_tuple
 from kubenet.wire.addr import ip4, ip4_text, ip6, ip6_text
 
@@ -71,6 +72,8 @@ def _wrap(fn: F, has_timeout: bool) -> F:
                 result = fn(self, *args)
             except SignalInterrupt:
                 self.deliver()
+                if name == "poll":
+                    return []  # never restarted (signal(7)); simplified: an early time-out instead of EINTR
                 if has_timeout and args and args[-1]:
                     spent = self.loop.now - began
                     args, began = (*args[:-1], max(args[-1] - spent, 0)), self.loop.now
@@ -98,12 +101,13 @@ def _size(result: Any) -> int:
 class Sys:
     """System calls on behalf of one process. All raise OSError with Linux's errno."""
 
-    __slots__ = ("proc", "loop", "calls", "_instant", "_at_instant")
+    __slots__ = ("proc", "loop", "calls", "kill_at", "_instant", "_at_instant")
 
     def __init__(self, proc: Process) -> None:
         self.proc = proc
         self.loop = proc.container.loop
         self.calls = 0
+        self.kill_at = watchdog.planned(proc.label, proc.started)
         self._instant = -1
         self._at_instant = 0
 
@@ -121,6 +125,9 @@ class Sys:
     def tick(self) -> None:
         """One more call at this instant; each CALLS_PER_USEC of them cost 1 us."""
         self.calls += 1
+        if self.calls == self.kill_at:
+            self.kill_at = watchdog.NEVER
+            watchdog.stop(self.proc)
         if self._instant != self.loop.now:
             self._instant, self._at_instant = self.loop.now, 0
         self._at_instant += 1
