@@ -16,20 +16,21 @@ from kubenet.errors import UsageError
 
 
 @click.command(
-    "run", cls=Cmd, dashdash=True, usage=["run TIME", "run PATH... [-f TOPOLOGY] [--seed N] [--trace] -- POD COMMAND [ARG...]"],
-    examples=[("kubenet run 5s", "five seconds pass in the session"), ("kubenet run 1m30s", ""),
+    "run", cls=Cmd, dashdash=True, usage=["run TIME", "run PATH... [-f FILE] [--seed N] [--trace] -- POD COMMAND..."],
+    examples=[("kubenet run 5s", "five seconds pass"), ("kubenet run 1m30s", ""),
               ("kubenet run manifests/shop -- client curl -s http://web", "one command in a cluster of its own")],
-    exits="0 time has passed; with --: the command's own, 125, 126, 127, 128+n",
+    exits="0 time has passed; with --: the command's own, 125 to 128+n",
 )
 @click.argument("words", nargs=-1, required=True, metavar="TIME | PATH...")
 @click.option("-f", "--topology", default="", metavar="FILE", help="(with --) the cluster's Topology")
+@click.option("--allow-pod-code", is_flag=True, help="with PATH: Python programs that pods bring along may run")
 @click.option("--seed", type=int, default=None, metavar="N", help="(with --) the dice's seed")
 @click.option("--trace", "with_trace", is_flag=True, help="(with --) then show the way of the last packet, on stderr")
 @click.option("-i", "--stdin", "stdin", is_flag=True, help="(with --) hand on standard input")
 @click.option("-n", "--namespace", default="default", metavar="NS", help="(with --) the pod's namespace")
 @click.pass_context
 def run(ctx: click.Context, words: tuple[str, ...], topology: str, seed: int | None, with_trace: bool, stdin: bool,
-        namespace: str) -> int:
+        namespace: str, allow_pod_code: bool) -> int:
     """Let virtual time pass in the session; or, with --, apply manifests to a cluster
     of its own, run one command in it and forget it."""
     command = after(ctx)
@@ -38,7 +39,7 @@ def run(ctx: click.Context, words: tuple[str, ...], topology: str, seed: int | N
         from kubenet.cli.oneprocess import run_once
 
         return run_once(state, list(words), command, topology=topology, seed=seed, with_trace=with_trace, stdin=stdin,
-                        namespace=namespace)
+                        namespace=namespace, allow_pod_code=allow_pod_code)
     if len(words) != 1 or topology or seed is not None or with_trace or stdin:
         raise UsageError("`run TIME` takes one time; with a path, a pod and a command stand after --",
                          try_="kubenet run 5s, or kubenet run manifests/shop -- client curl -s http://web")

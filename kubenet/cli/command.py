@@ -141,10 +141,10 @@ class Cmd(click.Command):
         formatter.write(self.get_usage(ctx).replace("\n       usage: ", "\n       ") + "\n\n")
         formatter.write(_indented(inspect.cleandoc(self.help or "")) + "\n")
         if self.examples:
-            widest = max(len(line) for line, _ in self.examples)
+            widest = max([len(line) for line, _ in self.examples if len(line) <= 44], default=44)
             formatter.write("\nExamples:\n")
             for line, comment in self.examples:
-                together = f"  {line:{min(widest, 44)}}  {comment}".rstrip()
+                together = f"  {line:{widest}}  {comment}".rstrip()
                 formatter.write((together if len(together) <= 80 else f"  {line}\n      {comment}") + "\n")
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
         records = [r for p in options if (r := p.get_help_record(ctx)) is not None and r[0] != "--help"]

@@ -73,7 +73,7 @@ def _container(container: Obj, status: Obj) -> list[str]:
     rows += _several("Environment", [_variable(e) for e in container.get("env") or []])
     rows += _several("Mounts", [f"{m['mountPath']} from {m['name']} ({'ro' if m.get('readOnly') else 'rw'})"
                                 for m in container.get("volumeMounts") or []])
-    width = max(len(label) for label, _ in rows) + 2
+    width = max(len(label) for label, _ in rows) + 3
     return [f"{container['name']}:", *(f"  {(label + ':') if label else '':{width}}{text or NONE}" for label, text in rows)]
 
 

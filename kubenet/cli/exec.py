@@ -20,13 +20,14 @@ import click
 from kubenet.cli.client import Client, Stream
 from kubenet.cli.command import Cmd, after, namespace_option, state_of
 from kubenet.cli.completion import complete_targets
+from kubenet.engine import frames
 from kubenet.errors import UsageError
 
 CHUNK = 1 << 16
 
 
 @click.command(
-    "exec", cls=Cmd, dashdash=True, usage=["exec POD|NODE [-n NS] [-c CONTAINER] [-i] [-t] -- COMMAND [ARG...]"],
+    "exec", cls=Cmd, dashdash=True, usage=["exec POD|NODE [-n NS] [-c NAME] [-i] [-t] -- COMMAND [ARG...]"],
     examples=[("kubenet exec client -- curl -s http://web", ""),
               ("kubenet exec node-1 -- iptables-save -t nat", "nodes have tools, too"),
               ("kubenet exec deploy/web -- ss -ltn", "a pod of the deployment"),
@@ -45,8 +46,8 @@ CHUNK = 1 << 16
 @click.pass_context
 def exec_(ctx: click.Context, target: str, rest: tuple[str, ...], namespace: str, container: str, stdin: bool, tty: bool,
           timeout: str) -> int:
-    """Run a command in a pod (POD, pod/POD, deploy/NAME) or on a node (NODE, node/NODE).
-    Virtual time passes until it ends."""
+    """Run a command in a pod (POD, pod/POD, deploy/NAME) or on a node (NODE,
+    node/NODE). Virtual time passes until it ends."""
     argv = after(ctx)
     if not argv or rest:
         words = " ".join(rest or argv or ("ls",))
@@ -74,7 +75,11 @@ def run_remote(client: Client, **request: Any) -> int:
 
 
 class _Relay:
-    """Moves bytes and signals between our process and the emulated one."""
+    """Moves bytes and signals between our process and the emulated one.
+
+    Nothing here waits for the other side to read: input is taken only when all of the last one has left, and output is read
+    meanwhile; else both sides could wait for each other with full buffers.
+    """
 
     def __init__(self, client: Client, stream: Stream, wakeup: socket.socket, stdin: bool, tty: bool) -> None:
         self.client = client
@@ -84,17 +89,19 @@ class _Relay:
         self.tty = tty
         self.interrupts = 0
         self.started = False
-        self.early: list[tuple[str, dict[str, Any]]] = []
+        self.leaving = bytearray()
 
     def run(self) -> int:
         """Until the command ends; its exit code. Raises KubenetError."""
         while True:
             wanted: list[Any] = [self.client.sock, self.wakeup]
-            if self.stdin and self.started:
+            if self.stdin and self.started and not self.leaving:
                 wanted.append(0)
-            ready, _, _ = select.select(wanted, [], [])
+            ready, writable, _ = select.select(wanted, [self.client.sock] if self.leaving and self.started else [], [])
             if self.wakeup in ready:
                 self._signals()
+            if writable:
+                self._send()
             if 0 in ready:
                 self._input()
             if self.client.sock in ready:
@@ -106,17 +113,15 @@ class _Relay:
     def _frame(self, header: dict[str, Any], body: bytes) -> None:
         if "started" in header:
             self.started = True
-            for op, more in self.early:
-                self.stream.tell(op, **more)
         elif "stream" in header:
             write(int(header["stream"]), body)
 
     def _input(self) -> None:
         data = os.read(0, CHUNK)
         if data:
-            self.stream.tell("stdin", data)
+            self._tell("stdin", data)
         else:
-            self.stream.tell("eof")
+            self._tell("eof")
             self.stdin = False
 
     def _signals(self) -> None:
@@ -130,12 +135,13 @@ class _Relay:
                 raise KeyboardInterrupt
             self._tell("signal", signal=int(signal.SIGINT))
 
-    def _tell(self, op: str, **more: Any) -> None:
-        """Now, or as soon as there is a process."""
-        if self.started:
-            self.stream.tell(op, **more)
-        else:
-            self.early.append((op, more))
+    def _tell(self, op: str, body: bytes = b"", **more: Any) -> None:
+        """Queue a frame; it leaves once there is a process and the socket takes it."""
+        self.leaving += frames.pack({"op": op, "id": self.stream.number, **more}, body)
+
+    def _send(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            del self.leaving[: self.client.sock.send(self.leaving, socket.MSG_DONTWAIT)]
 
 
 def write(stream: int, data: bytes) -> None:

@@ -125,6 +125,8 @@ def _expression(text: str, here: Any, root: Any, template: str) -> str:
             at = quoted.end()
             continue
         end = _path_end(text, at)
+        if end == at:
+            raise bad(template, f"a text is not closed at {text[at:]!r}")
         values = select(parse(text[at:end], template), [here], root)
         out.append(" ".join(show(value) for value in values))
         at = end

@@ -10,6 +10,7 @@ moment, 70 a bug of ours; `exec` and `run PATH` hand on their command's code and
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -34,6 +35,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Inside": {
         "exec": ("exec", "exec_", "run a command in a pod or on a node"),
         "logs": ("logs", "logs", "what a container printed"),
+        "allow": ("allow", "allow", "consent to Python programs that pods bring along"),
     },
     "See": {
         "trace": ("trace", "trace", "the way of a packet, station by station"),
@@ -139,6 +141,8 @@ def cli(ctx: click.Context) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; its exit code."""
+    if argv is None and "_KUBENET_COMPLETE" in os.environ:
+        cli.main(prog_name="kubenet")  # the shell asks for completions: click answers and exits
     words = sys.argv[1:] if argv is None else argv
     state = State()
     state.words = words
@@ -155,7 +159,8 @@ def _run(words: list[str], state: State) -> int:
     from kubenet.errors import KubenetError
 
     try:
-        code = cli.main(words, prog_name="kubenet", standalone_mode=False, obj=state)
+        with cli.make_context("kubenet", list(words), obj=state) as ctx:
+            code = cli.invoke(ctx)
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -217,8 +222,6 @@ def _bug(error: Exception, state: State) -> int:
 
 def _quiet_end() -> int:
     """Whoever read our output has enough. What is still in the buffer must not be written at exit; 141 as with SIGPIPE."""
-    import os
-
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     os.close(devnull)

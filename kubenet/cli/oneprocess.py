@@ -18,7 +18,7 @@ Obj = dict[str, Any]
 
 
 def run_once(state: State, paths: list[str], command: list[str], topology: str, seed: int | None, with_trace: bool, stdin: bool,
-             namespace: str) -> int:
+             namespace: str, allow_pod_code: bool = False) -> int:
     """The exit code of the command. Raises KubenetError."""
     if len(command) < 2:
         raise UsageError("after -- come a pod and a command", try_=f"kubenet run {paths[0]} -- client curl -s http://web")
@@ -29,7 +29,7 @@ def run_once(state: State, paths: list[str], command: list[str], topology: str, 
     plan = topology_of_file(topology, state) if topology else None
     data = sys.stdin.buffer.read() if stdin else b""
     target, *argv = command
-    with Cluster.from_manifests(*paths, seed=seed, topology=plan) as cluster:
+    with Cluster.from_manifests(*paths, seed=seed, topology=plan, allow_pod_code=allow_pod_code) as cluster:
         result = cluster.exec(target, argv, stdin=data, namespace=namespace, on_output=write)
         if with_trace:
             _show_last(state, cluster, target, namespace)

@@ -128,7 +128,7 @@ def _past(state: State, words: tuple[str, ...], namespace: str, last: bool, pack
 
 def delivered(found: Obj) -> bool:
     """True if the packet arrived."""
-    return str(found.get("outcome", "")).startswith(("ok", "delivered"))
+    return bool(found.get("outcome") == "delivered")
 
 
 class View:
@@ -145,10 +145,13 @@ class View:
 
     def text(self, found: Obj) -> str:
         """One packet's picture."""
-        from kubenet.cli import trace_view  # type: ignore[attr-defined,unused-ignore]
+        from kubenet.cli import trace_view
 
-        text: str = trace_view.render(found, width=self.width, verbose=self.verbose, numeric=self.numeric, plain=self.state.plain,
-                                      color=self.state.colored())
+        if self.oneline:
+            text = trace_view.oneline(found)
+            return text.replace("→", ">").replace("µ", "u") if self.state.plain else text
+        text = trace_view.render(found, width=self.width, verbose=self.verbose, numeric=self.numeric, plain=self.state.plain,
+                                 color=self.state.colored(), only=self.only)
         return text.rstrip("\n")
 
 

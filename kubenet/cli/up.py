@@ -34,14 +34,15 @@ def _complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: s
     examples=[("kubenet up", "three nodes, or the session as it was left"), ("kubenet up two-nodes", "the labs' cluster"),
               ("kubenet up -f manifests/topologies/slow-link.yaml", ""),
               ("kubenet --session other up --seed 8", "a second session")],
-    exits="0 running, 2 wrong usage, 4 invalid topology, 6 there is another session",
+    exits="0 running, 2 wrong usage, 4 invalid topology, 6 another session",
 )
 @click.argument("profile", default="", shell_complete=_complete_profiles)
 @click.option("-f", "--file", "file", default="", metavar="FILE", help="a manifest with a Topology")
 @click.option("--seed", type=int, default=None, metavar="N", help="the dice's seed; default the topology's, else 7")
+@click.option("--allow-pod-code", is_flag=True, help="Python programs that pods bring along may run (see `kubenet allow`)")
 @click.option("--replay-anyway", is_flag=True, help="replay a journal that another version wrote, comparing digests")
 @click.pass_context
-def up(ctx: click.Context, profile: str, file: str, seed: int | None, replay_anyway: bool) -> None:
+def up(ctx: click.Context, profile: str, file: str, seed: int | None, allow_pod_code: bool, replay_anyway: bool) -> None:
     """Start the session: a new one of a profile or a Topology, or the one there is,
     rebuilt from its journal. Profiles: three-nodes (default), two-nodes.
     """
@@ -56,6 +57,8 @@ def up(ctx: click.Context, profile: str, file: str, seed: int | None, replay_any
     if not new:
         must_match(state, topology, seed)
     with client.connect(state, settings=profiles.settings_for(topology, seed), anyway=replay_anyway) as connection:
+        if allow_pod_code:
+            connection.call("allow", pod_code=True)
         if new:
             connection.call("settle", max_ns=SETTLE)
         found = connection.call("status")[0]
