@@ -98,12 +98,13 @@ class Cluster:
             machine.host.extra["allow_pod_code"] = yes
 
     @classmethod
-    def from_manifests(cls, *paths: str | Path, seed: int | None = None, topology: Obj | None = None) -> Cluster:
+    def from_manifests(cls, *paths: str | Path, seed: int | None = None, topology: Obj | None = None,
+                       allow_pod_code: bool = True) -> Cluster:
         """A cluster with these manifests applied and settled. A Topology among them describes the machines."""
         from kubenet.cluster.manifests import load
 
         found, docs = load(paths)
-        cluster = cls(topology or found, seed)
+        cluster = cls(topology or found, seed, allow_pod_code=allow_pod_code)
         try:
             cluster.apply_documents(docs)
             cluster.settle()
