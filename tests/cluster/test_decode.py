@@ -183,7 +183,17 @@ class TestCheck:
     def test_a_topology(self) -> None:
         text = "apiVersion: kubenet.dev/v1\nkind: Topology\nmetadata: {name: t}\nspec:\n  nodes: [{name: a, %s: 1500}]\n"
         check(one(text % "link: {mtu: 1400}, cpus"))
-        assert error_of(text % "mtu").try_ == "mtu belongs in spec.links.mtu"
+        assert error_of(text % "mtu").try_ == "mtu belongs in spec.nodes[].link.mtu"
+
+    @pytest.mark.parametrize("link", ["loss: 5%", "loss: 0.05", "offload: off", "offload: {tso: false}", "rate: 10mbit, queue: 5"])
+    def test_forms_of_a_link(self, link: str) -> None:
+        check(one("apiVersion: kubenet.dev/v1\nkind: Topology\nmetadata: {name: t}\nspec:\n"
+                  f"  nodes: [{{name: a, link: {{{link}}}}}]\n  links: [{{node: a, latency: 1ms}}]\n"))
+
+    @pytest.mark.parametrize("path", sorted(str(p) for p in (Path(__file__).parents[2] / "manifests").rglob("*.yaml")))
+    def test_the_example_manifests(self, path: str) -> None:
+        for manifest in load_paths([path]):
+            check(manifest)
 
 
 class TestExplain:

@@ -2,7 +2,8 @@
 
 It is a manifest, not an API object: `apply` and `up` read it before there is an API server, build the hosts and links
 from it, and the store never sees it. Its shape is written here in the same OpenAPI form as the published kinds, so that
-unknown fields, wrong types and did-you-mean work alike.
+unknown fields, wrong types and did-you-mean work alike. What the values mean, and `links` in its two forms (a mapping
+for all cables, a list for single ones), is checked where the machines are made (fabric/graph.py).
 
     apiVersion: kubenet.dev/v1
     kind: Topology
@@ -25,7 +26,7 @@ _INT: Obj = {"type": "integer", "format": "int64"}
 _BOOL: Obj = {"type": "boolean"}
 _STRINGS: Obj = {"type": "array", "items": _STR}
 _LABELS: Obj = {"type": "object", "additionalProperties": _STR}
-_OFFLOAD: Obj = {"type": "object", "properties": {"tso": _BOOL, "gso": _BOOL, "gro": _BOOL}}
+_ANY: Obj = {}                                        # several forms: 5% or 0.05, on/off or {tso: false}
 
 
 def _object(**properties: Obj) -> Obj:
@@ -36,13 +37,13 @@ def _list_of(item: Obj, key: str = "name") -> Obj:
     return {"type": "array", "items": item, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
-_LINK = _object(latency=_STR, jitter=_STR, rate=_STR, loss={"type": "string", "format": "int-or-string"}, mtu=_INT,
-                queue=_INT, offload=_OFFLOAD)
-_NODE = {**_object(name=_STR, labels=_LABELS, annotations=_LABELS, podCIDR=_STR, address=_STR, cpus=_INT, memory=_STR,
+_LINK = _object(latency=_STR, jitter=_STR, rate=_STR, loss=_ANY, reorder=_ANY, duplicate=_ANY, corrupt=_ANY, mtu=_INT,
+                queue=_INT, offload=_ANY)
+_NODE = {**_object(name=_STR, labels=_LABELS, annotations=_LABELS, podCIDR=_STR, ip=_STR, address=_STR, cpus=_INT, memory=_STR,
                    taints={"type": "array", "items": _object(key=_STR, value=_STR, effect=_STR)}, link=_LINK,
-                   sysctls=_LABELS),
+                   sysctls={"type": "object", "additionalProperties": _ANY}),
          "required": ["name"]}
-_CLIENT = {**_object(name=_STR, address=_STR, link=_LINK), "required": ["name"]}
+_CLIENT = {**_object(name=_STR, ip=_STR, address=_STR, labels=_LABELS, link=_LINK), "required": ["name"]}
 # the names of kube-proxy's own configuration file, as far as they matter here
 _KUBE_PROXY = _object(
     mode=_STR, clusterCIDR=_STR, detectLocalMode=_STR, detectLocal=_object(bridgeInterface=_STR, interfaceNamePrefix=_STR),
@@ -63,7 +64,7 @@ TOPOLOGY_SCHEMA: Obj = {
         spec=_object(
             seed=_INT, profile=_STR, kernel=_STR, cniMode=_STR, podCIDR=_STR, serviceCIDR=_STR, nodeCIDR=_STR,
             clusterDomain=_STR, clusterDNS=_STR, kubernetesService=_STR,
-            nodes=_list_of(_NODE), links=_LINK, outside=_list_of(_CLIENT), kubeProxy=_KUBE_PROXY,
+            network=_object(cidr=_STR, gateway=_STR), nodes=_list_of(_NODE), links=_ANY, outside=_list_of(_CLIENT), kubeProxy=_KUBE_PROXY,
         ),
     ),
     "required": ["spec"],
