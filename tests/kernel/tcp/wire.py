@@ -50,7 +50,7 @@ PATTERN = bytes(n % 251 for n in range(251)) * 2
 
 _LINE = re.compile(r"\s*\+([\d.]+?)(?:\.\.\.([\d.]+))?\s+(.*)")
 _PACKET = re.compile(
-    r"([<>])\s*(?:@(\d+)\s+)?([FSRP.UEW]+|-)\s+(\d+):(\d+)\((\d+)\)(?:\s+ack\s+(\d+))?(?:\s+win\s+(\d+))?(?:\s*<(.*)>)?$")
+    r"([<>])\s*(?:@(\d+)\s+)?([FSRP.UEW]+|-)\s+(\d+):(\d+)\((\d+)\)(?:\s+ack\s+(\d+))?(?:\s+win\s+(\d+))?(?:\s*<(.*)>)?\s*$")
 _CALL = re.compile(r"(\w+)\((.*?)\)(?:\s*=\s*(.*))?$")
 
 
@@ -252,7 +252,7 @@ class Wire:
         return opt
 
     def _expect(self, at: int, m: re.Match[str]) -> None:
-        self.loop.run(until=at + TOLERANCE)
+        self.loop.run_until(self._something_left, at + TOLERANCE)
         when, skb = self._take(int(m[6]))
         shown = self.text((when, skb))
         assert abs(when - at) <= TOLERANCE, f"{self.line}: time, was {shown}"
@@ -275,6 +275,9 @@ class Wire:
             assert skb.payload == pattern(seq - 1, size), f"{self.line}: the data is not what was written"
         if m[9] != "...":
             self._compare_options(th.options, self._options(m[9] or "", flow, False))
+
+    def _something_left(self) -> bool:
+        return bool(self.ops.sent)
 
     def _take(self, size: int) -> tuple[int, SkBuff]:
         """The next packet, or as many as together have `size` bytes."""
@@ -429,14 +432,16 @@ class Wire:
 
     # ---- beginnings that many scripts share
 
-    def established(self, timestamps: bool = False, win: int = 257, wscale: int = 7, mss: int = 1000) -> None:
+    def established(self, timestamps: bool = False, sack: bool = False, win: int = 257, wscale: int = 7, mss: int = 1000) -> None:
         """A connection that the peer opened, without RTT, accepted."""
-        ts = ["TS val 100 ecr 0", "TS val 500 ecr 100", "TS val 100 ecr 500"] if timestamps else ["nop", "nop", "nop"]
-        pad = "" if timestamps else "nop,"
+        offer = f"mss {mss}" + (",sackOK" if timestamps and sack else ",nop,nop,sackOK" if sack else ",nop,nop" if timestamps else "")
+        answer = offer.replace(f"mss {mss}", "mss 1460")
+        if timestamps:
+            offer, answer = offer + ",TS val 100 ecr 0", answer + ",TS val 500 ecr 100"
         self.run(f"""
             +0 listen(8)
-            +0 < S 0:0(0) win 65535 <mss {mss},sackOK,{ts[0]},nop,wscale {wscale}>
-            +0 > S. 0:0(0) ack 1 <mss 1460,{pad}sackOK,{ts[1]},nop,wscale 10>
-            +0 < . 1:1(0) ack 1 win {win} <{ts[2] if timestamps else ''}>
+            +0 < S 0:0(0) win 65535 <{offer},nop,wscale {wscale}>
+            +0 > S. 0:0(0) ack 1 <{answer},nop,wscale 10>
+            +0 < . 1:1(0) ack 1 win {win} {"<nop,nop,TS val 100 ecr 500>" if timestamps else ""}
             +0 accept()
         """)
