@@ -303,9 +303,9 @@ def _headline(trace: Obj, width: int) -> str:
 
 def _table(rows: list[Row], trace: Obj, width: int, numeric: bool) -> list[str]:
     """80 columns: +µs, WHERE, HOOK / TABLE / CHAIN, WHAT, ADDR."""
-    addr_width = 5 if not numeric else 0
+    addr_width = 7 if not numeric else 5
     hook_width = 27 + max(width - 80, 0) // 2
-    what_width = width - 5 - 2 - 15 - 1 - hook_width - 1 - 1 - (addr_width or 5) - 0
+    what_width = width - 5 - 2 - 15 - 1 - hook_width - 1 - 1 - addr_width
     rule = "-" * (width - 1)
     out = [f"{'+µs':>5}  {'WHERE':<15} {'HOOK / TABLE / CHAIN':<{hook_width}} {'WHAT':<{what_width}} ADDR".rstrip(), rule]
     last_us, last_place = -1, ""
@@ -362,7 +362,8 @@ def _cut(text: str, width: int) -> str:
 
 
 def _fit(line: str, width: int) -> str:
-    return _cut(line.rstrip(), width)
+    """Nothing is wider than the page, except commands: they must work when pasted."""
+    return line if line.startswith(("next: ", "look: ")) else _cut(line.rstrip(), width)
 
 
 # ---- below the table

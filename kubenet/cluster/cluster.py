@@ -31,7 +31,7 @@ from kubenet.cluster.ipam import NodeCidrs
 from kubenet.cluster.logs import LogSource
 from kubenet.cluster.node import Node
 from kubenet.cluster.probe import Probe
-from kubenet.cluster.resolve import find_container
+from kubenet.cluster.resolve import address_of, find_container
 from kubenet.cluster.scheduler import Scheduler
 from kubenet.cluster.settle import unsettled
 from kubenet.cluster.store import EPOCH_S, Event, Store
@@ -324,8 +324,11 @@ class Cluster:
 
     def probe(self, data: Obj) -> Probe:
         """Begin a probe: a process that connects to DST:PORT and closes. `done` once time has passed."""
-        probe = Probe(data["src"], data["dst"], int(data["port"]), data.get("proto", "tcp"))
-        probe.start(self.container(data["src"], data.get("namespace", "default")))
+        namespace = data.get("namespace", "default")
+        place = self.container(data["src"], namespace)
+        known = address_of(self, data["dst"], namespace) if place in self.machines.values() else ""
+        probe = Probe(data["src"], data["dst"], int(data["port"]), data.get("proto", "tcp"), known)
+        probe.start(place)
         return probe
 
     def trace_probe(self, src: str, dst: str, namespace: str = "default", proto: str = "tcp") -> Probe:

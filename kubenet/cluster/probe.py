@@ -23,7 +23,8 @@ AF_INET, SOCK_STREAM, SOCK_DGRAM = 2, 1, 2
 class Probe:
     """One probe and what became of it. `error` is an errno, 0 for success; `done` once the process has ended."""
 
-    def __init__(self, src: str, dst: str, port: int, proto: str) -> None:
+    def __init__(self, src: str, dst: str, port: int, proto: str, known: str = "") -> None:
+        self.known = known  # the address, where the source has no cluster DNS to ask
         self.src = src
         self.dst = dst
         self.port = port
@@ -72,6 +73,9 @@ class Probe:
 
     def _resolve(self, proc: Process) -> str | None:
         from kubenet.userland.resolver import ResolveError, getaddrinfo
+
+        if self.known:
+            return self.known
 
         try:
             return str(getaddrinfo(proc, self.dst, self.port, AF_INET)[0][4][0])

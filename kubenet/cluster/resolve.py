@@ -93,3 +93,15 @@ def _no_such(kind: str, name: str, namespace: str, known: list[str]) -> NotFound
     where = f" in namespace {namespace}" if namespace else ""
     hint = f" Did you mean {near[0]}?" if near else ""
     return NotFoundError(f'no {kind} "{name}"{where}.{hint}', try_="" if near else "kubenet get pods,nodes")
+
+
+def address_of(cluster: Cluster, name: str, namespace: str) -> str:
+    """The address of a Service, pod or machine of this name; "" if there is none. For those who cannot ask the cluster's DNS."""
+    service = cluster.store.get("Service", (namespace, name))
+    if service is not None and service["spec"].get("clusterIP", "None") != "None":
+        return str(service["spec"]["clusterIP"])
+    pod = cluster.store.get("Pod", (namespace, name))
+    if pod is not None:
+        return str((pod.get("status") or {}).get("podIP", ""))
+    node = cluster.nodes.get(name)
+    return node.ip if node is not None else ""

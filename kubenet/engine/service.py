@@ -284,7 +284,10 @@ class Service:
               every: int = 0) -> None:
         def finish(ok: bool) -> None:
             self.engine.mark(header.get("group", ""))
-            self.reply({"id": header["id"], **answer(ok)})
+            try:
+                self.reply({"id": header["id"], **answer(ok)})
+            except KubenetError as error:
+                self.reply({"id": header["id"], "error": error_json(error)})
 
         wait = Wait(deadline, done, finish, every)
         wait.owner = header["id"]  # type: ignore[attr-defined]
@@ -332,7 +335,7 @@ class Service:
         """Send a probe and show what happened to its first packet."""
         data: Header = {k: header[k] for k in ("namespace", "src", "dst", "port", "proto") if k in header}
         probe = self._input(header, "probe", data)
-        deadline = self.cluster.loop.now + int(header.get("max_ns", 3 * SEC))
+        deadline = self.cluster.loop.now + int(header.get("max_ns", 60 * SEC))
         self._wait(header, deadline, lambda: probe.done,
                    lambda ok: {"trace": trace_query.probe_json(self.cluster, probe)})
 
