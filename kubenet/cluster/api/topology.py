@@ -69,6 +69,3 @@ TOPOLOGY_SCHEMA: Obj = {
     ),
     "required": ["spec"],
 }
-
-CNI_MODES = ("host-gw", "vxlan")
-PROXY_MODES = ("iptables", "nftables", "ipvs", "ebpf", "none")
