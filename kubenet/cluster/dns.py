@@ -2,8 +2,8 @@
 
     ClusterDns(store).answer(query) -> DnsMessage, or None for names that are not the cluster's (forward those)
 
-    web.default.svc.cluster.local            A      the cluster IP; of a headless Service, the addresses of its
-    endpoints web-0.web.default.svc.cluster.local      A      one endpoint, by its hostname or its dashed address
+    web.default.svc.cluster.local            A      the cluster IP; if headless, the addresses of the endpoints
+    web-0.web.default.svc.cluster.local      A      one endpoint, by its hostname or its dashed address
     _http._tcp.web.default.svc.cluster.local SRV    a named port; targets are the Service or its endpoints
     10-48-2-7.default.pod.cluster.local      A      the address itself (`pods insecure`)
     7.2.48.10.in-addr.arpa                   PTR    the Service with this cluster IP, or an endpoint with this address

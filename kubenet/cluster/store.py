@@ -1,8 +1,7 @@
 """The store: every API object, one resourceVersion, and the history that watches read.
 
-    create(obj) -> obj        update(obj) -> obj        update_status(kind, key, status) -> obj
-    get(kind, key)            list(kind, namespace, labels)            delete(kind, key, ...)            watch(kind,
-                                                                                                         since)
+    get(kind, key)     list(kind, namespace, labels)     watch(kind, since)     on_write(hook)
+    create(obj)        update(obj)       update_status(obj)      set_status(kind, key, status)      delete(kind, key, ...)
 
 Objects are plain dicts as the client sent them and are **never changed in place**: a write makes a new outer dict (and
 new metadata) and shares the sections that did not change, so readers may keep what they got for as long as they like.

@@ -1,10 +1,10 @@
 """Manifests: YAML and JSON files into objects that remember on which line each field stands.
 
-    load_paths(["web.yaml", "dir/", "-"], recursive)  -> list[Manifest]     one per document; List objects are taken
-    apart load_text(text, "web.yaml")                       -> list[Manifest]
+    load_paths(["web.yaml", "dir/", "-"], recursive)   list[Manifest], one per document; List objects are taken apart
+    load_text(text, "web.yaml")                        the same of one text
     check(manifest)                                    ManifestError for what the schema and the validation refuse
     explain(manifest, api_error)                       the API's refusal with file, line, why and what to try
-    lint(manifests, others)                            a legal mistake that is refused: a targetPort no selected pod has
+    lint(manifests, others)                            a legal mistake to refuse: a targetPort no selected pod has
     remarks(manifests, others)                         legal and perhaps meant: a Service that selects no pod
 
 Only ManifestError leaves this module and yamldoc.py, whatever the bytes. YAML is read as Kubernetes reads it

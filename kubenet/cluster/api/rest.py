@@ -1,15 +1,15 @@
 """The API: Kubernetes' REST routes as one function.
 
-    Api(store, clock, ...).request(method, path, query, headers, body) -> Response        everything but watches and
-    streams Api.watch(path, query, headers) -> WatchStream                                         pulled by the front
-    Api.apply(obj, ...)                                                                    the same write path, in
-                                                                                           process
+    Api(store, clock, ...)
+    .request(method, path, query, headers, body) -> Response     everything but watches and streams
+    .watch(path, query, headers) -> WatchStream                  pulled by the front
+    .apply(obj, ...) -> (object, verb, warnings)                 the same write path, in process
 
 Pure in the sense that matters: no sockets, no clock but the store's, no threads. The HTTP front (server/) only moves
 bytes; exec, attach, log and port-forward are its own, since they need the kubelet. Every refusal is an ApiError
 (status.py) and leaves as a `Status` body; findings that do not refuse leave as `Warning` headers.
 
-Reads are here; writes are in write.py; the shape of answers (Table, PartialObjectMetadata, List) in `_render`.
+Reads are here; writes are in write.py; the shape of answers (Table, PartialObjectMetadata, List) in `render_one`, `list_all`.
 simplified: `limit` pages over the present, not over a snapshot; `resourceVersion` on a read means "now".
 """
 

@@ -2,14 +2,15 @@
 
 A field set is a tree in the form the API prints it, fieldsV1:
 
-    f:NAME          a struct field or map key           k:{"port":80,"protocol":"TCP"}   an element of a list-type=map
-    list v:"x"           an element of a set                  "." : {}                         the element itself
-    {}              a leaf: a scalar, or an atomic list or map as a whole
+    f:NAME                          a struct field or map key
+    k:{"port":80,"protocol":"TCP"}  an element of a list with keys (list-type=map)
+    v:"x"                           an element of a set
+    "." : {}                        the element or map itself
+    {}                              a leaf: a scalar, or an atomic list or map as a whole
 
-    fields_of(node, obj)            the leaves of an object
-    apply(info, node, live, body, manager, force, ...)    merge an intent: conflicts, ownership, removal of fields
-    given up note_update(node, old, new, manager, ...)             a POST, PUT or other patch moves the fields it
-                                                                   changed
+    fields_of(node, obj)                      the leaves of an object
+    apply(node, live, body, manager, ...)     merge an intent: conflicts, ownership, removal of fields given up
+    note_update(node, old, new, manager, ...) a POST, PUT or other patch moves the fields it changed
 
 `managedFields` keeps one entry per (manager, operation, subresource). apiVersion, kind and the identity in metadata
 are never owned. A conflict is a leaf of another manager whose live value differs from the one applied; `force` takes
