@@ -41,6 +41,7 @@ class SocketRow:
     path: str = ""
     peer_ino: int = 0
     dev: str = ""
+    info: dict[str, Any] | None = None
 
 
 def sockets(net: NetNamespace, kinds: Sequence[str] = ("tcp", "udp", "raw", "unix")) -> list[SocketRow]:
@@ -72,18 +73,15 @@ def _datagram(net: NetNamespace, netid: str, sk: Any) -> SocketRow:
 
 
 def _tcp(net: NetNamespace, sk: Any) -> SocketRow:
-    state = STATES[getattr(sk, "substate", sk.state)]
-    row = SocketRow("tcp", state, 0, 0, sk.saddr, sk.sport, sk.daddr, sk.dport, getattr(sk, "ino", 0), getattr(sk, "uid", 0), sk,
-                    dev=_device(net, sk))
-    if hasattr(sk, "prot"):
-        queues = sk.prot.diag(sk)
-        row.recv_q, row.send_q = queues["recv_q"], queues["send_q"]
-        if queues.get("timer"):
-            row.timer = queues["timer"]
-    timer = getattr(sk, "timer", None)
-    if row.timer is None and timer is not None and getattr(timer, "expires", 0):
-        name = "timewait" if state in ("TIME-WAIT", "FIN-WAIT-2") else "on"
-        row.timer = (name, timer.expires - net.loop.now, getattr(sk, "num_retrans", 0))
+    from kubenet.kernel.tcp.info import tcp_diag
+
+    diag = tcp_diag(sk)
+    row = SocketRow("tcp", STATES[diag["state"]], diag["recv_q"], diag["send_q"], sk.saddr, sk.sport, sk.daddr, sk.dport,
+                    getattr(sk, "ino", 0), getattr(sk, "uid", 0), sk, dev=_device(net, sk))
+    row.timer = diag["timer"]
+    row.info = diag["info"]
+    if row.state == "TIME-WAIT":
+        row.ino = 0
     return row
 
 

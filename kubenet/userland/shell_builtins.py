@@ -342,12 +342,26 @@ def _times(shell: Shell, argv: list[str]) -> int:
     return 0
 
 
+def _time(shell: Shell, argv: list[str]) -> int:
+    """time COMMAND: virtual time; programs compute in none."""
+    args = [a for a in argv[1:] if a != "-p"]
+    began = shell.proc.container.loop.now
+    status = _command(shell, ["command", *args]) if args else 0
+    spent = shell.proc.container.loop.now - began
+    if "-p" in argv:
+        shell.proc.err(f"real {spent / 1e9:.2f}\nuser 0.00\nsys 0.00\n")
+    else:
+        minutes, ms = divmod(spent // 1_000_000, 60_000)
+        shell.proc.err(f"\nreal\t{minutes}m{ms // 1000}.{ms % 1000:03d}s\nuser\t0m0.000s\nsys\t0m0.000s\n")
+    return status
+
+
 BUILTINS: dict[str, Builtin] = {
     ":": _colon, "true": _colon, "false": _false, "echo": _echo, "printf": _printf, "test": _test, "[": _test,
     "[[": _double_test, "cd": _cd, "pwd": _pwd, "exit": _exit, "return": _return, "break": _break, "continue": _break,
     "export": _export, "readonly": _readonly, "local": _local, "unset": _unset, "set": _set, "shift": _shift, "eval": _eval,
     ".": _source, "source": _source, "exec": _exec, "read": _read, "wait": _wait, "trap": _trap, "kill": _kill, "type": _type,
-    "command": _command, "umask": _umask, "ulimit": _ulimit, "hash": _colon, "times": _times, "alias": _colon,
+    "command": _command, "umask": _umask, "ulimit": _ulimit, "hash": _colon, "times": _times, "time": _time, "alias": _colon,
     "declare": _export,
 }
 SPECIAL = (":", ".", "break", "continue", "eval", "exec", "exit", "export", "readonly", "return", "set", "shift", "trap", "unset")

@@ -85,6 +85,7 @@ class Lab:
 
     def python(self, container: Container, source: str, **options: object) -> Result:
         """A Python program to its end."""
+        options.setdefault("limit", 7200 * SEC)
         return self.run(container, ["python3", "-c", source], **options)  # type: ignore[arg-type]
 
     def wait(self, seconds: float) -> None:

@@ -80,5 +80,7 @@ SHIMS: dict[str, Callable[[World], ModuleType]] = {
     "importlib.machinery": _made("misc", "make_machinery"),
     "importlib.util": _made("misc", "make_importlib_util"),
     "importlib.abc": _made("misc", "make_importlib_abc"),
+    "importlib._bootstrap": _made("misc", "make_bootstrap"),
+    "importlib._bootstrap_external": _made("misc", "make_bootstrap"),
     "site": _made("misc", "make_empty"),
 }

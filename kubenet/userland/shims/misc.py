@@ -246,3 +246,9 @@ def make_importlib_abc(world: World) -> ModuleType:
     kinds = {name: type(name, (), {}) for name in ("Loader", "MetaPathFinder", "PathEntryFinder", "ResourceLoader", "InspectLoader",
                                                    "ExecutionLoader", "FileLoader", "SourceLoader", "Finder")}
     return _module("importlib.abc", **kinds)
+
+
+def make_bootstrap(world: World) -> ModuleType:
+    """importlib._bootstrap and _bootstrap_external, as far as pydoc and pkgutil name them."""
+    return _module("importlib._bootstrap", SourceFileLoader=SourceFileLoader, _path_stat=None, _load=None, MAGIC_NUMBER=b"\0\0\0\0",
+                   SourcelessFileLoader=type("SourcelessFileLoader", (), {}), cache_from_source=None)

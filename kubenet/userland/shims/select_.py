@@ -42,10 +42,21 @@ def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) 
             fd = _fd(thing)
             sys_().file(fd)
             wanted[fd] = wanted.get(fd, 0) | mask
-    ready = dict(sys_().poll(list(wanted.items()), None if timeout is None else int(timeout * 1e9)))
+    ready = dict(_poll(list(wanted.items()), None if timeout is None else int(timeout * 1e9)))
     return ([t for t in reads if ready.get(_fd(t), 0) & (POLLIN | POLLHUP | POLLERR)],
             [t for t in writes if ready.get(_fd(t), 0) & (POLLOUT | POLLERR)],
             [t for t in others if ready.get(_fd(t), 0) & POLLPRI])
+
+
+def _poll(wanted: list[tuple[int, int]], limit: int | None) -> list[tuple[int, int]]:
+    """poll(2), again after a signal with the time that is left (PEP 475)."""
+    sys = sys_()
+    end = None if limit is None else sys.loop.now + limit
+    while True:
+        found = sys.poll(wanted, limit)
+        if found or limit == 0 or (end is not None and sys.loop.now >= end):
+            return found
+        limit = None if end is None else end - sys.loop.now
 
 
 class _Poll:
@@ -66,7 +77,7 @@ class _Poll:
         del self._wanted[_fd(fd)]
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
-        return sys_().poll(list(self._wanted.items()), None if timeout is None or timeout < 0 else int(timeout * 1e6))
+        return _poll(list(self._wanted.items()), None if timeout is None or timeout < 0 else int(timeout * 1e6))
 
 
 poll = _Poll  # a class, so that it may be an attribute of one (selectors.py does that) without becoming a method

@@ -15,7 +15,7 @@ def fork_exec(
     p = proc()
     fds = {n: given if given >= 0 else n for n, given in ((0, p2cread), (1, c2pwrite), (2, errwrite))
            if given >= 0 or n in p.fds.files}
-    fds.update({fd: fd for fd in pass_fds})
+    fds.update({fd: fd for fd in pass_fds if fd != errpipe_write})  # close-on-exec
     if not close_fds:
         fds.update({fd: fd for fd in p.fds.files if fd not in fds and not p.fds.cloexec.get(fd, True)})
     argv = [_text(arg) for arg in args]

@@ -143,12 +143,14 @@ class Table:
         self.rows: list[list[str]] = [[name for name, _, _ in COLUMNS]] if header else []
 
     def text(self) -> str:
-        """All lines. Columns that are empty everywhere take no room."""
+        """All lines. Columns that are empty everywhere take no room; the queues are never narrower than their numbers' field."""
+        for row in self.rows:
+            row[2], row[3] = row[2].ljust(6), row[3].ljust(6)
         shown = [n for n in range(len(COLUMNS)) if n not in self.disabled]
         width = {}
         first = True
         for n in shown:
-            longest = max((len(part) for row in self.rows for part in row[n].split("\n\t")), default=0)
+            longest = max((len(row[n]) for row in self.rows if "\n" not in row[n]), default=0)
             width[n] = longest + (len(COLUMNS[n][2]) if longest and not first else 0)
             first = first and not width[n]
         if self.screen:
@@ -156,11 +158,9 @@ class Table:
         lead = next((n for n in shown if width[n]), -1)
         out = []
         for row in self.rows:
-            line = "".join(self._cell(row[n], n, width[n], n == lead) for n in shown if width[n])
-            if "\n" in line:
-                head, _, tail = line.partition("\n")
-                line = head.rstrip() + "\n" + tail.rstrip()
-            out.append(line + "\n")
+            line = "".join(self._cell(row[n], n, width[n], n == lead) for n in shown if width[n] and "\n" not in row[n])
+            below = row[-1] if "\n" in row[-1] else ""
+            out.append((line.rstrip() + below if below else line) + "\n")
         return "".join(out)
 
     def _cell(self, text: str, n: int, width: int, lead: bool) -> str:
@@ -310,78 +310,79 @@ def _detail(row: SocketRow, flags: dict[str, bool]) -> str:
     if "m" in flags and hasattr(sk, "rcvbuf"):
         lines.append(f"skmem:(r{getattr(sk, 'rmem_alloc', 0)},rb{sk.rcvbuf},t0,tb{sk.sndbuf},f0,w{getattr(sk, 'wmem_queued', 0)},o0,bl0,"
                      f"d{getattr(sk, 'drops', 0)})")
-    if "i" in flags and row.netid == "tcp" and hasattr(sk, "prot"):
-        lines.append(_info(sk))
+    if "i" in flags and row.netid == "tcp":
+        lines.append(_info(row))
     lines = [line for line in lines if line]
     joint = " " if "O" in flags else "\n\t "
     return joint + " ".join(lines) if lines else ""
 
 
-def _info(sk: Any) -> str:
-    """The -i line, from tcp_info."""
-    try:
-        from kubenet.kernel.tcp import info
-    except ImportError:
+def _info(row: SocketRow) -> str:
+    """The -i line: struct tcp_info in iproute2's words and order. iproute2: tcp_stats_print()."""
+    from kubenet.kernel.tcp.info import congestion_name
+
+    info = row.info
+    if info is None:
         return ""
-    text = getattr(info, "ss_text", None)
-    if text is not None:
-        return str(text(sk))
-    values: Any = info.tcp_info(sk)
-    get = values.get if isinstance(values, dict) else lambda name, default=0: getattr(values, name, default)
-    return tcp_info_text(get, sk)
-
-
-def tcp_info_text(get: Any, sk: Any) -> str:
-    """iproute2's words for a struct tcp_info, in its order. tcp_stats_print()."""
+    get = info.get
     out = []
-    if get("timestamps", getattr(sk, "tstamp_ok", False)):
+    if get("options", 0) & 1:
         out.append("ts")
-    if get("sack", getattr(sk, "sack_ok", False)):
+    if get("options", 0) & 2:
         out.append("sack")
-    out.append(str(get("ca_name", "cubic")))
-    if get("snd_wscale", 0) or get("rcv_wscale", 0):
-        out.append(f"wscale:{get('snd_wscale', 0)},{get('rcv_wscale', 0)}")
-    if get("rto", 0) and get("rto", 0) != 3_000_000:
-        out.append(f"rto:{get('rto', 0) / 1000:g}")
-    if get("backoff", 0):
-        out.append(f"backoff:{get('backoff', 0)}")
-    if get("rtt", 0):
-        out.append(f"rtt:{get('rtt', 0) / 1000:g}/{get('rttvar', 0) / 1000:g}")
-    if get("ato", 0):
-        out.append(f"ato:{get('ato', 0) / 1000:g}")
-    for name, label in (("snd_mss", "mss"), ("pmtu", "pmtu"), ("rcv_mss", "rcvmss"), ("advmss", "advmss")):
-        if get(name, 0):
-            out.append(f"{label}:{get(name, 0)}")
-    if get("snd_cwnd", 0):
-        out.append(f"cwnd:{get('snd_cwnd', 0)}")
+    out.append(congestion_name(row.sk))
+    if get("options", 0) & 4:
+        out.append(f"wscale:{get('wscale', 0) & 15},{get('wscale', 0) >> 4}")
+    rto = get("rto", 0)
+    if rto and rto != 3_000_000 and row.state != "LISTEN":
+        out.append(f"rto:{_ms(rto)}")
+    if get("backoff"):
+        out.append(f"backoff:{info['backoff']}")
+    if get("rtt"):
+        out.append(f"rtt:{_ms(info['rtt'])}/{_ms(get('rttvar', 0))}")
+    if get("ato"):
+        out.append(f"ato:{_ms(info['ato'])}")
+    if row.state == "LISTEN":
+        out.append(f"cwnd:{get('snd_cwnd', 10)}")
+        return " ".join(out)
+    _counts(out, info, (("snd_mss", "mss"), ("pmtu", "pmtu"), ("rcv_mss", "rcvmss"), ("advmss", "advmss"), ("snd_cwnd", "cwnd")))
     if 0 < get("snd_ssthresh", 0) < 0xFFFF:
-        out.append(f"ssthresh:{get('snd_ssthresh', 0)}")
-    for name in ("bytes_sent", "bytes_retrans", "bytes_acked", "bytes_received", "segs_out", "segs_in", "data_segs_out", "data_segs_in"):
-        if get(name, 0):
-            out.append(f"{name}:{get(name, 0)}")
-    if get("rtt", 0) and get("snd_cwnd", 0):
-        out.append(f"send {get('snd_cwnd', 0) * get('snd_mss', 0) * 8 * 1_000_000 // get('rtt', 1)}bps")
-    for name, label in (("last_data_sent", "lastsnd"), ("last_data_recv", "lastrcv"), ("last_ack_recv", "lastack")):
-        if get(name, 0):
-            out.append(f"{label}:{get(name, 0)}")
-    if get("pacing_rate", 0):
-        out.append(f"pacing_rate {get('pacing_rate', 0) * 8}bps")
-    if get("delivered", 0):
-        out.append(f"delivered:{get('delivered', 0)}")
-    if get("app_limited", 0):
+        out.append(f"ssthresh:{info['snd_ssthresh']}")
+    _counts(out, info, tuple((n, n) for n in ("bytes_sent", "bytes_retrans", "bytes_acked", "bytes_received", "segs_out", "segs_in",
+                                              "data_segs_out", "data_segs_in")))
+    if get("rtt") and get("snd_cwnd") and get("snd_mss"):
+        out.append(f"send {info['snd_cwnd'] * info['snd_mss'] * 8 * 1_000_000 // info['rtt']}bps")
+    _counts(out, info, (("last_data_sent", "lastsnd"), ("last_data_recv", "lastrcv"), ("last_ack_recv", "lastack")))
+    if 0 < get("pacing_rate", 0) < 1 << 62:
+        out.append(f"pacing_rate {info['pacing_rate'] * 8}bps")
+    if get("delivery_rate"):
+        out.append(f"delivery_rate {info['delivery_rate'] * 8}bps")
+    _counts(out, info, (("delivered", "delivered"),))
+    if get("delivery_rate_app_limited") or get("app_limited"):
         out.append("app_limited")
-    if get("unacked", 0):
-        out.append(f"unacked:{get('unacked', 0)}")
-    if get("retrans", 0) or get("total_retrans", 0):
+    _counts(out, info, (("unacked", "unacked"),))
+    if get("retrans") or get("total_retrans"):
         out.append(f"retrans:{get('retrans', 0)}/{get('total_retrans', 0)}")
-    for name in ("lost", "sacked", "reordering"):
-        if get(name, 0) and not (name == "reordering" and get(name, 0) == 3):
-            out.append(f"{name}:{get(name, 0)}")
-    for name in ("rcv_space", "rcv_ssthresh", "minrtt", "snd_wnd"):
-        if get(name, 0):
-            value = get(name, 0)
-            out.append(f"{name}:{value / 1000:g}" if name == "minrtt" else f"{name}:{value}")
+    _counts(out, info, (("lost", "lost"), ("sacked", "sacked")))
+    if get("reordering", 3) != 3:
+        out.append(f"reordering:{info['reordering']}")
+    if get("rcv_rtt"):
+        out.append(f"rcv_rtt:{_ms(info['rcv_rtt'])}")
+    _counts(out, info, (("rcv_space", "rcv_space"), ("rcv_ssthresh", "rcv_ssthresh"), ("notsent_bytes", "notsent")))
+    if 0 < get("min_rtt", 0) < 0xFFFFFFFF:
+        out.append(f"minrtt:{_ms(info['min_rtt'])}")
+    _counts(out, info, (("snd_wnd", "snd_wnd"), ("rcv_wnd", "rcv_wnd")))
     return " ".join(out)
+
+
+def _counts(out: list[str], info: dict[str, Any], names: tuple[tuple[str, str], ...]) -> None:
+    """name:value for those that are not 0."""
+    out.extend(f"{label}:{info[name]}" for name, label in names if info.get(name))
+
+
+def _ms(us: int) -> str:
+    """Microseconds as ms, with %g's six digits."""
+    return f"{us / 1000:g}"
 
 
 def _summary(proc: Process) -> str:
@@ -393,8 +394,10 @@ def _summary(proc: Process) -> str:
     udp = sum(row.netid == "udp" for row in rows)
     raw = sum(row.netid == "raw" for row in rows)
     estab = sum(row.state == "ESTAB" for row in tcp)
+    attach_users(proc, tcp)
+    orphans = sum(row.state in ("FIN-WAIT-1", "FIN-WAIT-2", "LAST-ACK", "CLOSING") and not row.users for row in tcp)
     out = f"Total: {len(rows) - waiting}\n"
-    out += f"TCP:   {len(tcp)} (estab {estab}, closed {waiting}, orphaned {proc.net.host.tcp_orphans}, timewait {waiting})\n\n"
+    out += f"TCP:   {len(tcp)} (estab {estab}, closed {waiting}, orphaned {orphans}, timewait {waiting})\n\n"
     out += "Transport Total     IP        IPv6\n"
     for name, count in (("RAW", raw), ("UDP", udp), ("TCP", len(live)), ("INET", raw + udp + len(live)), ("FRAG", 0)):
         out += f"{name}\t  {count:<9d} {count:<9d} {0:<9d}\n"

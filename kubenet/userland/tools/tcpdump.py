@@ -27,6 +27,7 @@ from kubenet.wire.pretty import Cooked, Printer, tcpdump_line
 
 PROTOS = {"tcp": 6, "udp": 17, "icmp": 1, "sctp": 132, "igmp": 2}
 TCP_FLAGS = {"tcp-fin": 1, "tcp-syn": 2, "tcp-rst": 4, "tcp-push": 8, "tcp-ack": 16, "tcp-urg": 32}
+KEYWORDS = (*PROTOS, "ip", "ip6", "arp", "host", "net", "port", "portrange", "src", "dst", "proto", "and", "or", "not", "less", "greater")
 
 
 class Packet:
@@ -118,6 +119,8 @@ class FilterParser:
                 return proto
         elif token in ("less", "greater"):
             self.at += 1
+            if not self.peek().isdigit():
+                raise FilterError("syntax error")
             size = int(self.next())
             return (lambda p: p.length <= size) if token == "less" else (lambda p: p.length >= size)
         direction, kind = "", ""
@@ -133,7 +136,7 @@ class FilterParser:
         elif not kind:
             kind = "host"
         value = self.next()
-        if not value:
+        if not re.fullmatch(r"[\w.:/-]+", value) or value in KEYWORDS:
             raise FilterError("syntax error")
         self.last = (direction, kind)
         test = self.value_test(direction, kind, value)
@@ -141,6 +144,8 @@ class FilterParser:
 
     def value_test(self, direction: str, kind: str, value: str) -> Test:
         if kind == "proto":
+            if not value.isdigit() and value not in PROTOS:
+                raise FilterError("syntax error")
             return _proto(value) if not value.isdigit() else lambda p: p.proto == int(value)
         if kind in ("port", "portrange"):
             low, _, high = value.partition("-")
@@ -163,6 +168,8 @@ class FilterParser:
         try:
             return ip4(value)
         except ValueError:
+            if not re.search(r"[A-Za-z]", value) or "/" in value or ":" in value:
+                raise
             try:
                 return ip4(lookup(self.proc, value, 2)[0][0][1])
             except ResolveError:
