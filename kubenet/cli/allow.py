@@ -17,8 +17,8 @@ from kubenet.cli.command import Cmd, state_of
 @click.pass_context
 def allow(ctx: click.Context, what: str, no: bool) -> None:
     """Let Python programs that come with pods (python -c, files from ConfigMaps) run.
-    They run inside kubenet's own process, in an import world of their own, which is a
-    separation of names and not a sandbox: allow only what you would run yourself.
+    They run inside kubenet's own process, in an import world of their own, which is
+    a separation of names and not a sandbox: allow only what you would run yourself.
     Built-in images and tools never need this.
     """
     state = state_of(ctx)

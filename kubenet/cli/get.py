@@ -6,14 +6,13 @@ aligned. Other formats take the plain objects.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from kubenet.cli.command import Cmd, State, namespace_option, state_of
 from kubenet.cli.completion import complete_kinds_and_names
-from kubenet.cli.kube import TABLE, Kube, kinds, path_of
+from kubenet.cli.kube import Kube, kinds
 from kubenet.cli.render import table as aligned
 from kubenet.cluster.api.kinds import KindInfo
 from kubenet.errors import UsageError
@@ -92,7 +91,9 @@ def get(ctx: click.Context, words: tuple[str, ...], namespace: str, all_namespac
     with state.client() as client:
         kube = Kube(client, state.talk)
         if watch:
-            return _watch(kube, wanted, options, state)
+            from kubenet.cli.get_watch import follow
+
+            return follow(kube, wanted, options, state)
         if options.is_table:
             return _tables(kube, wanted, options, state)
         return _objects(kube, wanted, options)
@@ -247,64 +248,3 @@ def _custom_columns(items: list[Obj], options: Options) -> str:
     for item in items:
         rows.append([render("{" + path.strip("{}") + "}", item) or "<none>" for _, _, path in pairs])
     return aligned(rows)
-
-
-# -- watch ------------------------------------------------------------------------------------------------------------------
-
-
-def _watch(kube: Kube, wanted: Wanted, options: Options, state: State) -> int:
-    """What is there, then what changes, until the stream ends or Ctrl-C."""
-    if len(wanted) != 1:
-        raise UsageError("--watch follows one kind, or one object", try_="kubenet get pods --watch")
-    info, name = wanted[0]
-    fields = f"metadata.name={name}" if name else options.fields
-    if name:
-        kube.get(info, options.namespace, name)
-    query = {"watch": "true", "labelSelector": options.labels, "fieldSelector": fields}
-    stream = kube.client.stream("watch", path=path_of(info, options.namespace), query={k: [v] for k, v in query.items() if v},
-                                headers={"accept": TABLE if options.is_table else "application/json"})
-    columns: list[Obj] = []
-    try:
-        for header, body in stream:
-            if header.get("rewound"):
-                state.talk("the session went back in time (undo); this watch ends")
-            if not header.get("event"):
-                continue
-            for line in body.splitlines():
-                columns = _event(json.loads(line), info, options, columns)
-    except KeyboardInterrupt:
-        stream.tell("cancel")
-    return 0
-
-
-def _event(event: Obj, info: KindInfo, options: Options, columns: list[Obj]) -> list[Obj]:
-    """One event printed; the columns for the next. Bookmarks print nothing. simplified: widths are the first rows'."""
-    obj = event["object"]
-    if event["type"] == "ERROR":
-        from kubenet.cli.kube import status_error
-
-        raise status_error(int(obj.get("code", 500)), obj)
-    if event["type"] == "BOOKMARK":
-        return columns
-    if not options.is_table:
-        click.echo(render_objects([obj], True, options), nl=options.format == "jsonpath")
-        return columns
-    first = not columns
-    columns = obj.get("columnDefinitions") or columns
-    rows = [cells(row, columns, info, options, False) for row in obj["rows"]]
-    if first and not options.no_headers:
-        rows.insert(0, heading(columns, info, options))
-    widths = WATCH_WIDTHS.get(info.kind, [])
-    click.echo("".join(_fixed(row, widths) for row in rows), nl=False)
-    return columns
-
-
-WATCH_WIDTHS = {"Pod": [10, 8, 20, 11, 6]}  # the least a column of a watch takes, as rows come one by one
-
-
-def _fixed(row: list[Any], widths: list[int]) -> str:
-    from kubenet.cli.render import cell_text
-
-    texts = [cell_text(cell) for cell in row]
-    padded = [t.ljust(max(widths[i] if i < len(widths) else 12, len(t) + 3)) for i, t in enumerate(texts[:-1])]
-    return "".join(padded) + texts[-1] + "\n"

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from kubenet.errors import UsageError
+from kubenet.units import MSEC
 
 if TYPE_CHECKING:
     from kubenet.cli.command import State
@@ -43,6 +44,7 @@ def _show_last(state: State, cluster: Any, target: str, namespace: str) -> None:
     from kubenet.cli.trace import show
     from kubenet.query import trace as trace_query
 
-    found = trace_query.search(cluster, last=True, target=target, flow=None, namespace=namespace, limit=1)
+    cluster.run(10 * MSEC)  # the command may end while its last packet is still on its way
+    found = trace_query.search(cluster, last=True, target=target, namespace=namespace)
     sys.stdout.flush()
-    click.echo(show(state, found[-1]) if found else f"no packet of {target} was traced", err=True)
+    click.echo(show(state, found[-1]), err=True)

@@ -43,13 +43,19 @@ def json_text(obj: Any) -> str:
 
 
 def yaml_text(obj: Any) -> str:
-    """YAML as kubectl prints it: keys sorted, lists not indented, long texts as blocks."""
+    """YAML as kubectl prints it: keys sorted, lists not indented, long texts as blocks, double quotes where text looks like data."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
         pass
 
-    Dumper.add_representer(str, lambda d, s: d.represent_scalar("tag:yaml.org,2002:str", s, style="|" if "\n" in s else None))
+    text_tag = "tag:yaml.org,2002:str"
+
+    def represent(dumper: Any, value: str) -> Any:
+        looks_like_data = dumper.resolve(yaml.ScalarNode, value, (True, False)) != text_tag or value.lower() in ("y", "n")
+        return dumper.represent_scalar(text_tag, value, style="|" if "\n" in value else '"' if looks_like_data else None)
+
+    Dumper.add_representer(str, represent)
     text: str = yaml.dump(obj, Dumper=Dumper, default_flow_style=False, sort_keys=True, width=1 << 20, allow_unicode=True)
     return text
 

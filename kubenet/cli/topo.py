@@ -1,7 +1,7 @@
 """`kubenet topo`: the map in text, as JSON, or as a graph for Graphviz.
 
 One box for each node: its pods with their addresses and the node's end of their wire, the bridge they hang on, and the cable that
-leaves it. Two boxes fit beside each other in 80 columns, three in 120. A Service is in no box: it has no place, only rules; with
+leaves it. Boxes stand side by side where there is room: two in 80 columns, three in 120, if names are short. A Service is in no box: it has no place, only rules; with
 --service its endpoints are marked and the last line says where its address lives.
 """
 
@@ -17,7 +17,7 @@ from kubenet.cli.command import Cmd, namespace_option, state_of
 from kubenet.errors import NotFoundError
 
 Obj = dict[str, Any]
-BOX = 38  # columns of a box with its borders: two of them and a gap are 78
+BOX = 38  # the least columns of a box with its borders: two of them and a gap are 78
 
 
 @click.command(
@@ -61,8 +61,10 @@ def _service(graph: Obj, name: str, namespace: str) -> Obj:
 def picture(graph: Obj, namespace: str, service: Obj | None, width: int) -> str:
     """The map as text of at most `width` columns (but at least one box). namespace "" shows all pods."""
     links = {link["between"][0]: link for link in graph["links"]}
-    boxes = [box(node, links.get(node["name"]), namespace, service) for node in graph["nodes"]]
-    per_row = max(1, (width - 1 + 2) // (BOX + 2))
+    rows = {node["name"]: [_pod_row(pod, service) for pod in shown(node, namespace, service)] for node in graph["nodes"]}
+    columns = min(max([BOX, *(_needed(each) for each in rows.values())]), max(width - 2, BOX))
+    boxes = [box(node, links.get(node["name"]), rows[node["name"]], columns) for node in graph["nodes"]]
+    per_row = max(1, (width - 1 + 2) // (columns + 2))
     lines: list[str] = []
     for at in range(0, len(boxes), per_row):
         lines += _beside(boxes[at : at + per_row])
@@ -71,20 +73,24 @@ def picture(graph: Obj, namespace: str, service: Obj | None, width: int) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def box(node: Obj, link: Obj | None, namespace: str, service: Obj | None) -> list[str]:
-    """One node's lines, all BOX wide."""
-    rows = [_pod_row(pod, service) for pod in shown(node, namespace, service)]
+def _needed(rows: list[tuple[str, str, str]]) -> int:
+    """The columns of a box in which no name is cut."""
+    return max([len(name) for name, _, _ in rows], default=0) + max([len(ip) + len(veth) for _, ip, veth in rows], default=0) + 8
+
+
+def box(node: Obj, link: Obj | None, rows: list[tuple[str, str, str]], columns: int) -> list[str]:
+    """One node's lines, all `columns` wide."""
     names = max([len(row[0]) for row in rows], default=0)
-    inside = BOX - 4
-    out = [f"{node['name']}  {node['ip']}".ljust(BOX), "+" + "-" * (BOX - 2) + "+"]
+    inside = columns - 4
+    out = [f"{node['name']}  {node['ip']}".ljust(columns), "+" + "-" * (columns - 2) + "+"]
     for name, ip, veth in rows:
         text = f"{name:{names}} {ip}"
         out.append(f"| {_fit(text, veth + '-+', inside)} |")
     out.append(f"| {_fit('pods ' + node['podCIDR'], node['bridge'] + '-+', inside)} |")
     entries = f"conntrack {node['conntrack']['count']} / {node['conntrack']['max']}"
     out.append(f"| {_fit(entries, node['nic'] + '---', inside + 1)}|")
-    out.append("+" + "-" * (BOX - 2) + "+")
-    out.append(cable(link).rjust(BOX))
+    out.append("+" + "-" * (columns - 2) + "+")
+    out.append(cable(link).rjust(columns))
     return out
 
 
@@ -139,7 +145,7 @@ def _rate(bits: int) -> str:
 def _beside(boxes: list[list[str]]) -> Iterator[str]:
     """Boxes side by side; shorter ones grow before their last four lines."""
     height = max(len(lines) for lines in boxes)
-    empty = "| " + " " * (BOX - 4) + " |"
+    empty = "|" + " " * (len(boxes[0][0]) - 2) + "|"
     tall = [[*lines[:-4], *[empty] * (height - len(lines)), *lines[-4:]] for lines in boxes]
     for row in zip(*tall, strict=True):
         yield " " + "  ".join(row)
@@ -157,7 +163,7 @@ def _foot(graph: Obj, namespace: str, service: Obj | None, links: dict[str, Obj]
         ports = ", ".join(f"{service['clusterIP']}:{port['port']}" for port in service["ports"])
         yield f" V {ports} lives in the nodes' rules only        * endpoint of {service['name']}"
     if hidden:
-        yield f" ({hidden} more pods{'' if service else ' in other namespaces, use -A'})"
+        yield f" ({hidden} more pod{'s' if hidden > 1 else ''}{'' if service else ' in other namespaces, use -A'})"
 
 
 def dot(graph: Obj) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from kubenet.cluster.api.rest import Api
@@ -43,6 +44,7 @@ class FakeSession:
         self.wait_for_signal = False
         self.log = b""
         self.silent = False
+        self.on_watch: Callable[[], Any] = lambda: None
         self.server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.server.bind(str(self.session.socket))
         self.server.listen(8)
@@ -134,12 +136,13 @@ class FakeSession:
         return {"code": response.code, "headers": response.headers}, response.body
 
     def op_watch(self, connection: socket.socket, header: Obj, body: bytes) -> Obj:
-        """What is there, and the end."""
+        """What `on_watch` does, and the end."""
         try:
             stream = self.api.watch(header["path"], header["query"], header["headers"])
         except ApiError as error:
             return {"error": {"what": str(error), "why": "", "try": "", "at": "", "exit": 1}}
         frames.send(connection, {"id": header["id"], "code": 200, "headers": []})
+        self.on_watch()
         for event in stream.poll():
             frames.send(connection, {"id": header["id"], "event": True}, json.dumps(event).encode() + b"\n")
         return {"end": True}

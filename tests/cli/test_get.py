@@ -144,9 +144,17 @@ def test_several_names_and_slashed_names(kubenet: Any, fake: Any) -> None:
 def test_watch_prints_rows_as_they_come(kubenet: Any, fake: Any) -> None:
     fake.pod("web-0")
     fake.pod("web-1")
-    lines = kubenet("get", "pods", "--watch").out.splitlines()
-    assert [line.split()[0] for line in lines] == ["NAME", "web-0", "web-1"]
-    assert fake.asked[-1]["query"] == {"watch": ["true"]}
+    fake.on_watch = lambda: (fake.pod("a-pod-with-a-longer-name"), fake.pod("web-0", "10.48.2.9", ready=False))
+    assert kubenet("get", "pods", "--watch").out == (
+        "NAME    READY   STATUS    RESTARTS   AGE\n"
+        "web-0   1/1     Running   0          0s\n"
+        "web-1   1/1     Running   0          0s\n"
+        "a-pod-with-a-longer-name   0/1     Pending   0          0s\n"
+        "a-pod-with-a-longer-name   1/1     Running   0          0s\n"
+        "web-0                      0/1     ImagePullBackOff   0          0s\n")
+    query = fake.asked[-1]["query"]
+    assert query["watch"] == ["true"] and int(query["resourceVersion"][0]) > 0
+    fake.on_watch = lambda: None
     kubenet("get", "pod", "web-1", "-w")
     assert fake.asked[-1]["query"]["fieldSelector"] == ["metadata.name=web-1"]
 
