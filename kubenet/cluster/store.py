@@ -258,6 +258,13 @@ class Store:
         text = "\0".join((str(self.seed), str(turn), *names))
         return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
+    def draws(self) -> dict[tuple[str, ...], int]:
+        """How often each name was drawn; for restore_draws() after a dry run, which must leave no trace."""
+        return dict(self._drawn)
+
+    def restore_draws(self, state: dict[tuple[str, ...], int]) -> None:
+        self._drawn = state
+
     def new_uid(self, kind: str, key: Key) -> str:
         """A UUID of version 4 from the seed."""
         b = bytearray(self.draw("uid", kind, *key))

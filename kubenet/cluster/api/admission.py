@@ -38,7 +38,7 @@ class Admission:
         self.store = store
         self.services = ServiceAllocator(service_cidr, NODE_PORTS, lambda name: keyed(store.seed, "service", name))
         for service in store.iter("Service"):
-            self._book(service)
+            self.book(service)
         store.on_write(self._written)
 
     def _written(self, event: Event) -> None:
@@ -47,9 +47,9 @@ class Admission:
         if event.type == DELETED:
             self.services.release(_owner(event.obj))
         elif event.old is None or event.old["spec"] is not event.obj["spec"]:
-            self._book(event.obj)
+            self.book(event.obj)
 
-    def _book(self, service: Obj) -> None:
+    def book(self, service: Obj) -> None:
         """The allocator's view of one stored Service: it holds exactly what its spec says."""
         owner, spec = _owner(service), service.get("spec", {})
         ip = spec.get("clusterIP", "")

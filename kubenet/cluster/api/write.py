@@ -149,7 +149,7 @@ def _check_place(route: Route, obj: Obj) -> None:
 
 def _store_create(api: Api, req: Request, info: KindInfo, obj: Obj, missing: list[str], mark: bool = True) -> Obj:
     """The stored object made of a cleaned body: complete, valid, with its fields owned (unless apply did that)."""
-    drawn = dict(api.store._drawn) if req.dry_run else None
+    drawn = api.store.draws() if req.dry_run else None
     sent = effects.warnings(info.kind, obj)
     try:
         complete_create(api.admission, obj)
@@ -166,7 +166,7 @@ def _store_create(api: Api, req: Request, info: KindInfo, obj: Obj, missing: lis
         raise
     finally:
         if drawn is not None:
-            api.store._drawn = drawn
+            api.store.restore_draws(drawn)
     if req.dry_run:
         _give_back(api, obj, None)
     req.warnings.extend(sent)
@@ -179,7 +179,7 @@ def _give_back(api: Api, obj: Obj, old: Obj | None) -> None:
         return
     current = old or api.store.get("Service", key_of(obj))
     if current is not None:
-        api.admission._book(current)
+        api.admission.book(current)
     else:
         api.admission.services.release(f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}")
 
