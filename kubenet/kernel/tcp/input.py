@@ -167,7 +167,7 @@ def _rcv_request(req: ReqSock, skb: SkBuff) -> None:
 
 def _rcv_time_wait(tw: TimewaitSock, skb: SkBuff) -> None:
     """Linux: the do_time_wait label of tcp_v4_rcv()."""
-    from kubenet.kernel.tcp.timewait import TW_RST, TW_SYN, tcp_timewait_state_process
+    from kubenet.kernel.tcp.timewait import TW_ACK, TW_RST, TW_SYN, tcp_timewait_state_process, tcp_v4_timewait_ack
 
     action = tcp_timewait_state_process(tw, skb)
     if action == TW_SYN:
@@ -177,6 +177,10 @@ def _rcv_time_wait(tw: TimewaitSock, skb: SkBuff) -> None:
             tw.deschedule()
             if tcp_rcv_state_process(listener, skb):
                 tcp_v4_send_reset(skb)
+            return
+        action = TW_ACK  # nobody to reopen it for
+    if action == TW_ACK:
+        tcp_v4_timewait_ack(tw, skb)
     elif action == TW_RST:
         tcp_v4_send_reset(skb)
         tw.deschedule()
