@@ -119,7 +119,7 @@ try: subprocess.run(["nope"])
 except FileNotFoundError as e: print(e.filename)
 try: subprocess.run(["sleep", "9"], timeout=1)
 except subprocess.TimeoutExpired as e: print("timeout", e.timeout)""",
-     "CompletedProcess(args=['sh', '-c', 'cat; exit 3'], returncode=3, stdout=b'hi', stderr=b'')\ny\nnope\ntimeout 1\n"),
+     "CompletedProcess(args=['sh', '-c', 'cat; exit 3'], returncode=3, stdout=b'hi', stderr=b'')\ny\nnope\ntimeout 1.0\n"),
     ("signals", """
 import os, signal, time
 signal.signal(signal.SIGALRM, lambda n, f: print("alarm", n))

@@ -9,12 +9,13 @@ SHIMS: name -> function (world) -> module.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kubenet.sim.task import current
+from kubenet.sim.task import current_or_none
 
 if TYPE_CHECKING:
     from kubenet.userland.process import Process
@@ -23,15 +24,17 @@ if TYPE_CHECKING:
 
 
 def proc() -> Process:
-    """The calling process."""
-    found: Process = current().ctx
+    """The calling process. ECHILD outside of any: a finalizer that the collector runs, whose process may be long gone."""
+    task = current_or_none()
+    if task is None or task.ctx is None:
+        raise ChildProcessError(errno.ECHILD, "No child processes")
+    found: Process = task.ctx
     return found
 
 
 def sys_() -> Sys:
     """The calling process's system calls."""
-    found: Sys = current().ctx.sys
-    return found
+    return proc().sys
 
 
 def _copy(source: str, name: str) -> Callable[[World], ModuleType]:
