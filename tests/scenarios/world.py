@@ -99,6 +99,7 @@ class Frame(NamedTuple):
     l4: Any
     quote: Any
     ip: Any
+    gso: int = 0
 
 
 class Tap:
@@ -117,7 +118,7 @@ class Tap:
         self.frames.append(Frame(
             dev.net.loop.now, outgoing, ip.proto, ip4_text(ip.saddr), getattr(l4, "sport", 0), ip4_text(ip.daddr),
             getattr(l4, "dport", 0), getattr(l4, "flags", 0), getattr(l4, "seq", 0), getattr(l4, "ack_seq", 0),
-            getattr(l4, "window", 0), skb.plen, ip.ttl, dev.name, l4.copy() if l4 is not None else None, quote, ip.copy()))
+            getattr(l4, "window", 0), skb.plen, ip.ttl, dev.name, l4.copy() if l4 is not None else None, quote, ip.copy(), skb.gso_size))
 
     def tcp(self, flags: int | None = None, out: bool | None = None, data: bool | None = None) -> list[Frame]:
         """TCP frames: with exactly these flags, in this direction, with or without data."""
