@@ -29,6 +29,7 @@ from kubenet.sim.clock import FOREVER
 from kubenet.units import SEC
 
 SLICE = 0.005  # host seconds
+QUIET_SETTLE = 30 * SEC  # virtual time that the consequences of a write over REST may take
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 KEPT_HEADERS = ("content-type", "accept", "user-agent")
 
@@ -161,6 +162,14 @@ class Service:
         else:
             response = self.cluster.api.request(method, path, query, headers, body)
         self.reply({"id": header["id"], "code": response.code, "headers": response.headers}, response.body)
+        if header.get("settle") and method in WRITES and response.code < 300:
+            self._settle_quietly()
+
+    def _settle_quietly(self) -> None:
+        """A client that cannot ask for time (kubectl) wrote something: let its consequences happen, as fast as they can."""
+        if not any(wait.done == self.cluster.settled for wait in self.engine.waits):
+            deadline = self.cluster.loop.now + QUIET_SETTLE
+            self.engine.waits.append(Wait(deadline, self.cluster.settled, lambda ok: self.engine.mark(), SETTLE_STEP))
 
     def op_watch(self, header: Header, body: bytes) -> None:
         """A watch: pushes JSON lines until cancelled or timed out (timeoutSeconds, of the wall clock)."""

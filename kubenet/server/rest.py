@@ -59,7 +59,7 @@ class Rest:
         if request.method == "GET" and query.get("watch", ["false"])[0] in ("true", "1"):
             return await self._watch(request, header)
         body = await request.read()
-        answer, data = await self.link.answer({"op": "http", "method": request.method, **header}, body)
+        answer, data = await self.link.answer({"op": "http", "method": request.method, "settle": True, **header}, body)
         if "error" in answer:
             return _status(500, "InternalError", answer["error"]["what"])
         return web.Response(status=answer["code"], headers=answer["headers"], body=data)
