@@ -66,7 +66,7 @@ class Lab:
 
     def pod(self, name: str, address: str, image: str = "netshoot", **options: object) -> Container:
         """A running pod."""
-        options.setdefault("command", ["sleep", "infinity"] if image != "nginx:1.27" else None)
+        options.setdefault("command", ["sleep", "infinity"] if image == "netshoot" else None)
         made = self.container(name, image, self.pod_net(name, address), **options)
         made.start()
         self.loop.run(self.loop.now + SEC)

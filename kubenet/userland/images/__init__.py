@@ -24,7 +24,7 @@ SHELL = "sh echo printf true false test [ sleep date hostname env printenv pwd i
         "dirname tty nproc uptime sync clear arch cat ls head tail wc sort uniq cut tr grep egrep fgrep tee mkdir rmdir rm cp mv " \
         "touch ln chmod chown stat find xargs readlink realpath du df mount base64 md5sum sha256sum rev tac nl od hexdump xxd sed " \
         "awk diff mktemp less more ps kill pkill killall pgrep pidof top free watch"
-BUSYBOX = SHELL + " ash wget nslookup nc ping traceroute ip ifconfig route arp netstat arping dmesg"
+BUSYBOX = SHELL + " ash wget nslookup nc ping traceroute ip ifconfig route arp netstat arping dmesg sysctl"
 DEBIAN = SHELL + " bash dash getent"
 NET = "curl dig host getent ss ip nstat sysctl tcpdump conntrack iptables iptables-save iptables-restore iptables-legacy " \
       "iptables-legacy-save iptables-legacy-restore iptables-nft ip6tables ip6tables-save ip6tables-restore ethtool bridge ncat " \

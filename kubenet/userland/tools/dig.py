@@ -39,14 +39,25 @@ def data_text(record: Record) -> str:
     return f"\\# {len(raw)} {raw.hex().upper()}"
 
 
+COLUMNS = (24, 32, 40, 48)  # where TTL, class, type and data begin
+
+
+def aligned(fields: list[str], columns: tuple[int, ...]) -> str:
+    """Fields at columns, with tabs of 8 where they help and one blank where a field is too long. BIND: indent() (masterdump.c)."""
+    out, at = fields[0], len(fields[0])
+    for text, column in zip(fields[1:], columns, strict=True):
+        to = max(column, at + 1)
+        tabs = to // 8 - at // 8
+        if tabs > 0:
+            at = to // 8 * 8
+        out += "\t" * tabs + " " * (to - at) + text
+        at = to + len(text)
+    return out
+
+
 def record_line(record: Record) -> str:
-    """name TTL class type data, with dig's tabs."""
-    name = record.name
-    tabs = "\t" * max(1, 3 - len(name) // 8) if len(name) < 24 else " " if len(name) % 8 == 7 else "\t"
-    if len(name) >= 24:
-        tabs = "\t"
-    ttl = str(record.ttl)
-    return f"{name}{tabs}{ttl}\tIN\t{TYPE_NAMES.get(record.type, f'TYPE{record.type}')}\t{data_text(record)}"
+    """name TTL class type data, as dig aligns them."""
+    return aligned([record.name, str(record.ttl), "IN", TYPE_NAMES.get(record.type, f"TYPE{record.type}"), data_text(record)], COLUMNS)
 
 
 @dataclass
@@ -201,8 +212,7 @@ def _print(proc: Process, q: Query, m: DnsMessage, server: str, spent: int, size
     if "question" not in q.hide:
         out.append(";; QUESTION SECTION:\n" if "comments" not in q.hide else "")
         for question in m.question:
-            tabs = "\t" * max(1, 3 - (len(question.name) + 1) // 8)
-            out.append(f";{question.name}{tabs}{'' if len(question.name) >= 23 else ''}IN\t{TYPE_NAMES.get(question.type, str(question.type))}\n")
+            out.append(aligned([f";{question.name}", "IN", TYPE_NAMES.get(question.type, str(question.type))], COLUMNS[1:3]) + "\n")
         out.append("\n")
     for title, records in (("ANSWER", m.answer), ("AUTHORITY", m.authority), ("ADDITIONAL", m.additional)):
         if records and title.lower() not in q.hide:
