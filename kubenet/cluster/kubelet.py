@@ -6,7 +6,8 @@
     deleted     SIGTERM, the grace period, SIGKILL; then sandbox and object go (delete with grace 0)
 
 Level-triggered: reconcile(key) looks at the Pod as it is and at what runs, and takes the next step. What takes time on a real
-node (sandbox, container creation) takes SANDBOX_COST and START_COST of virtual time. Unknown images end in ErrImagePull and
+node (sandbox, container creation, taking the sandbox down) takes SANDBOX_COST, START_COST and TEARDOWN_COST of virtual time: the
+last packets of a container that ended, its FINs, still leave. Unknown images end in ErrImagePull and
 ImagePullBackOff. The kubelet's own iptables chains are written at start.
 
 simplified: readiness is "the container runs" (probes are warned about at apply); images need no time to be pulled; no static pods,
@@ -34,6 +35,7 @@ Obj = dict[str, Any]
 
 SANDBOX_COST = 100 * MSEC
 START_COST = 50 * MSEC
+TEARDOWN_COST = 50 * MSEC  # from the last container's end to the end of the pod's network; less than SANDBOX_COST
 BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET = 10 * SEC, 300 * SEC, 600 * SEC
 
 WAITING, RUNNING, TERMINATED = "waiting", "running", "terminated"
@@ -317,16 +319,28 @@ class Kubelet(Controller):
             if alive:
                 self._write_status(pod, worker)
                 return
+            ended = max((r.finished for r in worker.records), default=0) + TEARDOWN_COST
+            if worker.net is not None and self.loop.now < ended:
+                self._write_status(pod, worker)
+                self._look_again(ended - self.loop.now)
+                return
             self._tear_down(worker)
         self.store.delete("Pod", (pod["metadata"].get("namespace", ""), pod["metadata"]["name"]), grace=0)
 
     def _tear_down(self, worker: PodWorker) -> None:
+        """Nothing of the pod is left; where containers still ran (deleted by force), their network goes TEARDOWN_COST later."""
+        killed = False
         for record in worker.records:
             if record.container is not None and record.container.running:
                 record.container.on_exit = None
                 record.container.kill()
+                killed = True
         if worker.net is not None and not worker.host_network:
-            self.cni.delete("/".join(worker.key))
+            sandbox = "/".join(worker.key)
+            if killed:
+                self.loop.call_later(TEARDOWN_COST, self.cni.delete, sandbox)
+            else:
+                self.cni.delete(sandbox)
         self.workers.pop(worker.key, None)
 
     # ---- status
