@@ -108,7 +108,7 @@ def overflow(wire: Wire) -> None:
 def test_overflow_at_the_final_ack_is_silent(wire: Wire) -> None:
     """Measured: the ACK is dropped, the SYN-ACK goes again at 1, 3 ... s; data is dropped too, never reset."""
     overflow(wire)
-    wire.run(f"""
+    wire.run("""
         +0 < @2 . 1:1(0) ack 1 win 64240
         +0 < @2 P. 1:101(100) ack 1 win 64240
     """)

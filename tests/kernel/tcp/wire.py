@@ -340,7 +340,7 @@ class Wire:
             return
         task, end, want, line = self.blocked
         self.blocked = None
-        self.loop.run(until=end + TOLERANCE)
+        self.loop.run_until(lambda: task.done, end + TOLERANCE)
         self.line = line
         assert task.done, f"{line}: still waits"
         assert task.error is None, f"{line}: {task.error!r}"
@@ -432,7 +432,8 @@ class Wire:
 
     # ---- beginnings that many scripts share
 
-    def established(self, timestamps: bool = False, sack: bool = False, win: int = 257, wscale: int = 7, mss: int = 1000) -> None:
+    def established(self, timestamps: bool = False, sack: bool = False, win: int = 257, wscale: int = 7, mss: int = 1000,
+                    our_wscale: int = 10) -> None:
         """A connection that the peer opened, without RTT, accepted."""
         offer = f"mss {mss}" + (",sackOK" if timestamps and sack else ",nop,nop,sackOK" if sack else ",nop,nop" if timestamps else "")
         answer = offer.replace(f"mss {mss}", "mss 1460")
@@ -441,7 +442,7 @@ class Wire:
         self.run(f"""
             +0 listen(8)
             +0 < S 0:0(0) win 65535 <{offer},nop,wscale {wscale}>
-            +0 > S. 0:0(0) ack 1 <{answer},nop,wscale 10>
+            +0 > S. 0:0(0) ack 1 <{answer},nop,wscale {our_wscale}>
             +0 < . 1:1(0) ack 1 win {win} {"<nop,nop,TS val 100 ecr 500>" if timestamps else ""}
             +0 accept()
         """)
