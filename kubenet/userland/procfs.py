@@ -36,11 +36,17 @@ def sysctl_names(net: NetNamespace) -> list[str]:
     """Every sysctl of the namespace, in the order of `sysctl -a`."""
     names = [f"{prefix}.{leaf.replace('bridge_nf', 'bridge-nf').replace('_', '-') if prefix == 'net.bridge' else leaf}"
              for prefix, section in net.sysctl.sections().items() for leaf in section.names()]
-    names += [name for name in _HOST_SYSCTLS if net.ct is not None or "conntrack" not in name]
+    loaded = _conntrack_loaded(net)
+    names += [name for name in _HOST_SYSCTLS if loaded or "conntrack" not in name]
     names += ["kernel.hostname", "kernel.osrelease", "kernel.ostype", *net.host.sysctl_other]
-    if net.ct is None:
+    if not loaded:
         names = [name for name in names if not name.startswith("net.netfilter.nf_conntrack")]
     return sorted(dict.fromkeys(names))
+
+
+def _conntrack_loaded(net: NetNamespace) -> bool:
+    """nf_conntrack is a module of the whole machine: loaded for one namespace, its sysctls are in all of them."""
+    return any(other.ct is not None for other in net.host.namespaces.values())
 
 
 def read_sysctl(net: NetNamespace, name: str) -> str:
