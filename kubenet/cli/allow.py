@@ -9,7 +9,8 @@ from kubenet.cli.command import Cmd, state_of
 
 @click.command(
     "allow", cls=Cmd, usage=["allow pod-code [--no]"],
-    examples=[("kubenet allow pod-code", "Python programs of pods may run from now on"), ("kubenet allow pod-code --no", "and not any more")],
+    examples=[("kubenet allow pod-code", "Python programs of pods may run from now on"),
+              ("kubenet allow pod-code --no", "and not any more")],
     exits="0 done, 2 wrong usage",
 )
 @click.argument("what", type=click.Choice(["pod-code"]))

@@ -47,4 +47,4 @@ def _show_last(state: State, cluster: Any, target: str, namespace: str) -> None:
     cluster.run(10 * MSEC)  # the command may end while its last packet is still on its way
     found = trace_query.search(cluster, last=True, target=target, namespace=namespace)
     sys.stdout.flush()
-    click.echo(show(state, found[-1]), err=True)
+    click.echo(show(state, found[-1]), err=True, color=state.colored())

@@ -33,7 +33,7 @@ ONLY = ("nat", "drop")
               ("kubenet trace --reply 17", "the answer to 17"),
               ("kubenet trace --flow client web:80 --oneline", "a line for each packet"),
               ("kubenet trace client web:80 --only nat,drop", "only what changed it or ended it")],
-    exits="0 delivered, 1 not delivered, 2 wrong usage, 3 no such packet",
+    exits="0 delivered or on its way, 1 dropped, 2 wrong usage, 3 no packet",
 )
 @click.argument("words", nargs=-1, metavar="[SRC DST:PORT]", shell_complete=complete_destinations)
 @click.option("--last", is_flag=True, help="the newest traced packet, of TARGET if one is given")
@@ -70,8 +70,8 @@ def trace(ctx: click.Context, words: tuple[str, ...], last: bool, packet: int | 
         click.echo(json.dumps(traces[0] if len(traces) == 1 and not flow else traces, indent=2))
     else:
         view = View(state, numeric=numeric, verbose=verbose, width=width, only=kept, oneline=oneline)
-        click.echo(("\n" if oneline else "\n\n").join(view.text(each) for each in traces))
-    return 0 if all(delivered(each) for each in traces) else 1
+        click.echo(("\n" if oneline else "\n\n").join(view.text(each) for each in traces), color=state.colored())
+    return 1 if any(each.get("outcome") == "dropped" for each in traces) else 0
 
 
 def _only(text: str) -> tuple[str, ...]:
@@ -124,11 +124,6 @@ def _past(state: State, words: tuple[str, ...], namespace: str, last: bool, pack
         raise NotFoundError("no such packet was traced", why="nothing was sent there, or too long ago",
                             try_=f"kubenet trace {' '.join(words)}" if flow else "kubenet trace client web:80")
     return traces
-
-
-def delivered(found: Obj) -> bool:
-    """True if the packet arrived."""
-    return bool(found.get("outcome") == "delivered")
 
 
 class View:

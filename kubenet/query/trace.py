@@ -144,8 +144,8 @@ class _Story:
         first, last = stations[0], stations[-1]
         self._name_endpoints(stations)
         steps = [self._step(stations, at) for at in range(len(stations))]
-        dropped = next((s for s in stations if s.verdict == "DROP" and s.func == "kfree_skb_reason"), None)
         delivered = [s for s in stations if s.func in DELIVERED]
+        dropped = _fatal_drop(stations, delivered)
         outcome = "dropped" if dropped is not None else "delivered" if delivered else "in flight"
         out: Obj = {
             "id": self.trace.id, "kind": packet_kind(head), "outcome": outcome, "t_ns": first.t, "took_ns": last.t - first.t,
@@ -300,6 +300,14 @@ def _milestones(trace: PacketTrace) -> list[tuple[tuple[str, ...], str]]:
         elif s.func in ("nf_nat_manip_pkt", "kfree_skb_reason") or s.func in DELIVERED:
             out.append(((s.func, s.verdict), s.what))
     return out
+
+
+def _fatal_drop(stations: list[Station], delivered: list[Station]) -> Station | None:
+    """The drop that ended the packet. Copies of a flooded frame die at machines it was not meant for: that is no loss."""
+    drops = [s for s in stations if s.verdict == "DROP" and s.func == "kfree_skb_reason"]
+    if delivered:
+        drops = [s for s in drops if (s.host, s.netns) == (delivered[-1].host, delivered[-1].netns)]
+    return drops[0] if drops else None
 
 
 # ---- words

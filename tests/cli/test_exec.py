@@ -43,7 +43,8 @@ def test_failures_of_its_own(kubenet: Any, fake: Any, error: dict[str, Any], cod
     assert found.code == code and found.err == f"error: {error['what']}\n"
 
 
-@pytest.mark.parametrize("words", [["exec", "client"], ["exec", "client", "ls"], ["exec", "client", "--"], ["exec", "client", "x", "--", "ls"]])
+@pytest.mark.parametrize("words", [["exec", "client"], ["exec", "client", "ls"], ["exec", "client", "--"],
+                                   ["exec", "client", "x", "--", "ls"]])
 def test_the_command_stands_after_the_dashes(kubenet: Any, fake: Any, words: list[str]) -> None:
     found = kubenet(*words)
     assert found.code == 2 and "error: the command to run stands after --" in found.err

@@ -64,7 +64,8 @@ def test_run_time_undo_history(kubenet: Any, fake: Any) -> None:
 
 
 @pytest.mark.parametrize("words, text", [
-    (["soon"], "error: 'soon' is not a duration"), (["0"], "error: 0 is no time to pass"), (["5s", "6s"], "error: `run TIME` takes one time"),
+    (["soon"], "error: 'soon' is not a duration"), (["0"], "error: 0 is no time to pass"),
+    (["5s", "6s"], "error: `run TIME` takes one time"),
     (["."], "error: . is a path: a pod and a command must follow after --"), (["5s", "--trace"], "error: `run TIME` takes one time"),
     (["manifests", "--", "client"], "error: after -- come a pod and a command"),
 ])
