@@ -206,7 +206,7 @@ class Engine:
         if not self.waits:
             return
         self._finish_waits()
-        if not self.waits:
+        if not self.waits or not events:
             return
         now = self.cluster.loop.now
         deadline = min(min(wait.deadline, now + wait.every) if wait.every else wait.deadline for wait in self.waits)

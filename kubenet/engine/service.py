@@ -68,23 +68,28 @@ class Service:
         """Answer until the front goes away."""
         while self.running:
             self._read(self._patience())
-            if self.engine.waits:
+            if self.engine.waits and not self._only_servers_wait():
                 end = time.monotonic() + SLICE
                 while self.engine.waits and time.monotonic() < end:
                     self.engine.work(CHECK)
-            elif self.streams:
+            elif self.streams or self.engine.waits:
                 self._pace()
             self._poll_streams()
 
     def _patience(self) -> float | None:
-        if self.engine.waits:
+        if self.engine.waits and not self._only_servers_wait():
+            self.pace_start = None
             return 0
-        if not self.streams:
+        if not self.streams and not self.engine.waits:
             self.pace_start = None
             return None
         due = self.cluster.loop.next_time()
         wait = (due - self._paced_now()) / SEC if due != FOREVER else 1.0
         return min(max(wait, 0.0), 0.05)
+
+    def _only_servers_wait(self) -> bool:
+        """Every command under way is one that waits for others (nc -l, tcpdump): to rush on would leap over years."""
+        return all(getattr(wait, "idle", _never)() for wait in self.engine.waits)
 
     def _paced_now(self) -> int:
         """Where the wall clock says virtual time should be."""
@@ -98,6 +103,7 @@ class Service:
         end = time.monotonic() + SLICE
         while time.monotonic() < end and self.cluster.loop.next_time() <= target:
             self.engine.run_paced(target, CHECK)
+            self.engine.work(0)
 
     def _poll_streams(self) -> None:
         for number, stream in list(self.streams.items()):
@@ -239,6 +245,7 @@ class Service:
 
         wait = Wait(deadline, lambda: process.done, finish)
         wait.owner = number  # type: ignore[attr-defined]
+        wait.idle = Idle(process.process)  # type: ignore[attr-defined]
         self.engine.waits.append(wait)
 
     def _exec_input(self, header: Header, kind: str, more: dict[str, Any]) -> None:
@@ -446,6 +453,34 @@ class Service:
         """The engine ends after this answer; the journal stays."""
         self.running = False
         return {"ok": True}
+
+
+class Idle:
+    """Does a command only wait for what others may do? True once it made no system call for PATIENCE and has no timer of its own."""
+
+    PATIENCE = 1000 * SEC  # longer than TCP retransmits data to a silent peer (924.6 s)
+
+    def __init__(self, process: Any) -> None:
+        self.process = process
+        self.calls = -1
+        self.since = 0
+
+    def __call__(self) -> bool:
+        family = [self.process]
+        for member in family:
+            family.extend(member.children)
+        calls = sum(member.sys.calls for member in family)
+        now = self.process.container.loop.now
+        if calls != self.calls:
+            self.calls, self.since = calls, now
+        if now - self.since < self.PATIENCE:
+            return False
+        tasks = [task for member in family if not member.done for task in (member.task, *member.threads) if task is not None]
+        return not any(task.until for task in tasks)
+
+
+def _never() -> bool:
+    return False
 
 
 def error_json(error: KubenetError) -> Header:

@@ -33,7 +33,7 @@ class Killed(BaseException):
 class Task:
     """One program counter with its own stack. States: ready or blocked, running, done."""
 
-    __slots__ = ("loop", "name", "ctx", "done", "result", "error", "on_exit", "blocked_on", "_greenlet", "_fn", "_args",
+    __slots__ = ("loop", "name", "ctx", "done", "result", "error", "on_exit", "blocked_on", "until", "_greenlet", "_fn", "_args",
                  "_scheduled", "_pending", "_joiners")
 
     def __init__(self, loop: EventLoop, fn: Callable[..., Any], args: tuple[Any, ...], name: str, ctx: Any) -> None:
@@ -45,6 +45,7 @@ class Task:
         self.error: BaseException | None = None
         self.on_exit: Callable[[Task], None] | None = None
         self.blocked_on: str = "start"
+        self.until: int = 0  # ns; when its wait will end by itself, 0: never
         self._fn = fn
         self._args = args
         self._greenlet: greenlet.greenlet | None = None

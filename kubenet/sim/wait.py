@@ -87,7 +87,8 @@ def wait_any(queues: Sequence[WaitQueue], predicate: Callable[[], object], timeo
     task = current()
     alarm = _Alarm(task)
     if timeout is not None:
-        task.loop.call_at(task.loop.now + timeout, alarm.fire)
+        task.until = task.loop.now + timeout
+        task.loop.call_at(task.until, alarm.fire)
     for queue in queues:
         queue._tasks.append(task)
     what = queues[0].name if queues else "sleep"
@@ -100,6 +101,7 @@ def wait_any(queues: Sequence[WaitQueue], predicate: Callable[[], object], timeo
                 return False
     finally:
         alarm.over = True
+        task.until = 0
         for queue in queues:
             queue._tasks.remove(task)
 
