@@ -27,6 +27,7 @@ from kubenet.sim.clock import IDLE, UNTIL
 from kubenet.units import SEC, format_ns
 from kubenet.userland import watchdog
 
+LEAP = 100 * SEC  # virtual time that passes at most before somebody looks
 CHECK = 256  # events between two looks at who else wants something
 
 
@@ -209,7 +210,7 @@ class Engine:
         if not self.waits or not events:
             return
         now = self.cluster.loop.now
-        deadline = min(min(wait.deadline, now + wait.every) if wait.every else wait.deadline for wait in self.waits)
+        deadline = min(min(wait.deadline, now + (wait.every or LEAP)) for wait in self.waits)
         state = self.cluster.loop.run(until=deadline, events=events)
         if watchdog.kills:
             self.note_runaways()
