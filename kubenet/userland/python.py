@@ -190,10 +190,10 @@ def finish(world: World, code: int) -> int:
     threading = world.modules.get("threading")
     try:
         if threading is not None:
-            threading._shutdown()  # type: ignore[attr-defined]
+            threading._shutdown()
         atexit = world.modules.get("atexit")
         if atexit is not None:
-            atexit._run_exitfuncs()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
     except (Killed, Exit, SignalInterrupt):
         raise
     except SystemExit as leave:
@@ -223,5 +223,5 @@ def _flush(world: World) -> bool:
 def format_exception(world: World, error: BaseException) -> str:
     """The traceback as CPython prints it, without the emulator's frames."""
     traceback = world.load("traceback")
-    text: str = "".join(traceback.TracebackException(type(error), error, error.__traceback__).format())  # type: ignore[attr-defined]
+    text: str = "".join(traceback.TracebackException(type(error), error, error.__traceback__).format())
     return text

@@ -53,7 +53,7 @@ class RegFile(Node):
     __slots__ = ("data",)
     kind = stat.S_IFREG
 
-    def __init__(self, data: bytes = b"", perm: int = 0o644) -> None:
+    def __init__(self, data: bytes | bytearray = b"", perm: int = 0o644) -> None:
         super().__init__(perm)
         self.data = bytearray(data)
 

@@ -186,7 +186,7 @@ class World:
     def _from_container(self, name: str, parent: str) -> ModuleType | None:
         """A module on sys.path (or the package's path), in the container's files."""
         vfs = self.proc.vfs
-        paths = self.modules[parent].__path__ if parent else self.sys.path  # type: ignore[attr-defined]
+        paths = self.modules[parent].__path__ if parent else self.sys.path
         leaf = name.rpartition(".")[2]
         for base in list(paths):
             base = base or self.proc.cwd
@@ -226,7 +226,7 @@ def new_module(name: str, file: str, is_package: bool, table: dict[str, Any]) ->
         module.__file__ = file
     if is_package:
         module.__path__ = [file.rpartition("/")[0]]
-        spec.submodule_search_locations = module.__path__  # type: ignore[assignment]
+        spec.submodule_search_locations = module.__path__
     return module
 
 
@@ -410,12 +410,12 @@ def _future_hash(world: World, module: ModuleType) -> None:
             number = self.__dict__["_kubenet_hash"] = world.future_count
         return number
 
-    module.Future.__hash__ = __hash__  # type: ignore[attr-defined]
+    module.Future.__hash__ = __hash__
 
 
 def _hide_frames(world: World, module: ModuleType) -> None:
     """The emulator's own frames are to a pod what C code is: not in tracebacks."""
-    walk_tb, walk_stack = module.walk_tb, module.walk_stack  # type: ignore[attr-defined]
+    walk_tb, walk_stack = module.walk_tb, module.walk_stack
 
     def visible(walk: Any) -> Any:
         def walker(start: Any) -> Any:
@@ -423,14 +423,14 @@ def _hide_frames(world: World, module: ModuleType) -> None:
 
         return walker
 
-    module.walk_tb, module.walk_stack = visible(walk_tb), visible(walk_stack)  # type: ignore[attr-defined]
-    original = module.StackSummary._extract_from_extended_frame_gen.__func__  # type: ignore[attr-defined]
+    module.__dict__.update(walk_tb=visible(walk_tb), walk_stack=visible(walk_stack))
+    original = module.StackSummary._extract_from_extended_frame_gen.__func__
 
-    def extract(cls: Any, frames: Any, **kwargs: Any) -> Any:
+    def extract(cls: Any, /, frames: Any, **kwargs: Any) -> Any:
         kept = (item for item in frames if not item[0].f_code.co_filename.startswith(KUBENET))
         return original(cls, kept, **kwargs)
 
-    module.StackSummary._extract_from_extended_frame_gen = classmethod(extract)  # type: ignore[attr-defined]
+    module.StackSummary._extract_from_extended_frame_gen = classmethod(extract)
 
 
 _AFTER = {"asyncio.futures": _future_hash, "traceback": _hide_frames}

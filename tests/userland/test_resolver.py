@@ -128,9 +128,11 @@ def test_dig_prints_binds_sections(lab: Any, client: Any) -> None:
     out = lab.run(client, "dig web.default.svc.cluster.local").out
     assert re.fullmatch(
         r"\n; <<>> DiG 9\.18\.33 <<>> web\.default\.svc\.cluster\.local\n;; global options: \+cmd\n;; Got answer:\n"
-        r";; ->>HEADER<<- opcode: QUERY, status: NOERROR, id: \d+\n;; flags: qr aa rd ra; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 0\n\n"
+        r";; ->>HEADER<<- opcode: QUERY, status: NOERROR, id: \d+\n;; flags: qr aa rd ra; QUERY: 1, ANSWER: 1, AUTHORITY: 0, "
+        r"ADDITIONAL: 0\n\n"
         r";; QUESTION SECTION:\n;web\.default\.svc\.cluster\.local\.\tIN\tA\n\n;; ANSWER SECTION:\n"
-        r"web\.default\.svc\.cluster\.local\. 30 IN\tA\t10\.96\.0\.1\n\n;; Query time: \d+ msec\n;; SERVER: 10\.48\.1\.2#53\(10\.48\.1\.2\) \(UDP\)\n"
+        r"web\.default\.svc\.cluster\.local\. 30 IN\tA\t10\.96\.0\.1\n\n;; Query time: \d+ msec\n"
+        r";; SERVER: 10\.48\.1\.2#53\(10\.48\.1\.2\) \(UDP\)\n"
         r";; WHEN: Thu Jan 01 00:00:\d\d UTC 2026\n;; MSG SIZE  rcvd: \d+\n\n", out), out
     assert lab.run(client, "dig +short +search web").out == "10.96.0.1\n"
     assert lab.run(client, "dig +short nosuch.").out == ""

@@ -102,7 +102,8 @@ SERVER_SENDS = [
     ("too little", "c.recv(999); c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 9\\r\\n\\r\\nabc')", 18,
      "curl: (18) transfer closed with 6 bytes remaining to read\n"),
     ("nonsense", "c.recv(999); c.sendall(b'hello\\n')", 1, "curl: (1) Received HTTP/0.9 when not allowed\n"),
-    ("chunks", "c.recv(999); c.sendall(b'HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n3\\r\\nabc\\r\\n0\\r\\n\\r\\n')", 0, ""),
+    ("chunks", "c.recv(999); c.sendall(b'HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n"
+     "3\\r\\nabc\\r\\n0\\r\\n\\r\\n')", 0, ""),
 ]
 
 
@@ -183,7 +184,8 @@ def test_tcpdump_shows_a_handshake(lab: Any, box: Any, web: Any) -> None:
     lab.wait(0.1)
     lab.run(box, "curl -s http://10.48.1.6/ > /dev/null")
     lines = dump.stdout_bytes().decode().splitlines()
-    assert re.search(r"IP 10\.48\.1\.5\.\d+ > 10\.48\.1\.6\.80: Flags \[S\], seq \d+, win 64240, options \[mss 1460,sackOK,TS val \d+ ecr 0,"
+    assert re.search(r"IP 10\.48\.1\.5\.\d+ > 10\.48\.1\.6\.80: Flags \[S\], seq \d+, win 64240, options \[mss 1460,"
+                     r"sackOK,TS val \d+ ecr 0,"
                      r"nop,wscale 10\], length 0$", lines[0])
     assert "Flags [S.]" in lines[1] and "win 65160" in lines[1]
     assert re.search(r"Flags \[\.\], ack 1, win 63, options", lines[2])

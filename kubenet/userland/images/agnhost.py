@@ -192,7 +192,8 @@ def _connect(proc: Process, rest: list[str], flags: dict[str, str]) -> int:
     except ResolveError as error:
         proc.err(f"DNS: {error.text}\n")
     except OSError as error:
-        proc.err({111: "REFUSED\n", 110: "TIMEOUT\n", 115: "TIMEOUT\n", 11: "TIMEOUT\n"}.get(error.errno or 0, f"OTHER: {error.strerror}\n"))
+        words = {111: "REFUSED", 110: "TIMEOUT", 115: "TIMEOUT", 11: "TIMEOUT"}
+        proc.err(words.get(error.errno or 0, f"OTHER: {error.strerror}") + "\n")
     return 1
 
 

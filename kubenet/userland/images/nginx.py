@@ -127,7 +127,8 @@ class Site:
 
     def _variables(self, text: str, request: Request) -> str:
         values = {"hostname": self.proc.container.hostname, "remote_addr": request.client[0], "remote_port": str(request.client[1]),
-                  "server_addr": request.local[0], "server_port": str(request.local[1]), "host": request.headers.get("host", "").split(":")[0],
+                  "server_addr": request.local[0], "server_port": str(request.local[1]),
+                  "host": request.headers.get("host", "").split(":")[0],
                   "request_uri": request.target, "uri": request.path, "request_method": request.method, "scheme": "http"}
         return re.sub(r"\$\{?(\w+)\}?", lambda m: values.get(m[1], ""), text)
 
@@ -188,9 +189,9 @@ class Site:
                           headers=["Connection: close", f"X-Real-IP: {request.client[0]}"])
         client = Client(self.proc, options, False)
         sink: list[bytes] = []
-        client.flush = lambda data: None  # type: ignore[method-assign]
+        client.flush = lambda sink: None  # type: ignore[method-assign]
         body = client.body
-        client.body = lambda headers, _: body(headers, sink)  # type: ignore[method-assign]
+        client.body = lambda headers, _: body(headers, sink)  # type: ignore[method-assign,assignment]
         try:
             client.run(url)
         except CurlError as error:

@@ -51,7 +51,7 @@ def _copy(source: str, name: str) -> Callable[[World], ModuleType]:
 def public(shim: ModuleType) -> dict[str, Any]:
     """What a shim offers: its EXPORTS, or every name that is not private to it."""
     hidden = ("annotations", "proc", "sys_", "Any", "TYPE_CHECKING", "exports")
-    return {k: v for k, v in vars(shim).items() if not (k.startswith("__") or k in hidden or k.startswith("_kn_"))}
+    return {k: v for k, v in vars(shim).items() if not (k.startswith(("__", "_kn_")) or k in hidden)}
 
 
 def _made(source: str, function: str) -> Callable[[World], ModuleType]:

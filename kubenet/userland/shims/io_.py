@@ -25,7 +25,7 @@ _IOBase, _RawIOBase, _BufferedIOBase, _TextIOBase = (
     _kn_host._IOBase, _kn_host._RawIOBase, _kn_host._BufferedIOBase, _kn_host._TextIOBase)
 
 
-class FileIO(_kn_host._RawIOBase):  # type: ignore[misc,name-defined]
+class FileIO(_kn_host._RawIOBase):
     """A raw file over a descriptor of the process."""
 
     def __init__(self, file: Any, mode: str = "r", closefd: bool = True, opener: Any = None) -> None:
@@ -84,7 +84,7 @@ class FileIO(_kn_host._RawIOBase):  # type: ignore[misc,name-defined]
         self._check()
         return self._proc.fds.get(self._fd).name == "tty"
 
-    def read(self, size: Any = -1) -> bytes | None:  # type: ignore[override]
+    def read(self, size: Any = -1) -> bytes | None:
         self._check()
         if not self._readable:
             raise _kn_host.UnsupportedOperation("File not open for reading")
@@ -99,7 +99,7 @@ class FileIO(_kn_host._RawIOBase):  # type: ignore[misc,name-defined]
         self._check()
         return self._proc.sys.read_all(self._fd)
 
-    def readinto(self, buffer: Any) -> int | None:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int | None:
         self._check()
         view = memoryview(buffer).cast("B")
         data = self.read(len(view))
@@ -108,7 +108,7 @@ class FileIO(_kn_host._RawIOBase):  # type: ignore[misc,name-defined]
         view[: len(data)] = data
         return len(data)
 
-    def write(self, data: Any) -> int | None:  # type: ignore[override]
+    def write(self, data: Any) -> int | None:
         self._check()
         if not self._writable:
             raise _kn_host.UnsupportedOperation("File not open for writing")
@@ -195,7 +195,7 @@ def open(
     if binary and (encoding is not None or errors is not None or newline is not None):
         name = "encoding" if encoding is not None else "errors" if errors is not None else "newline"
         raise ValueError(f"binary mode doesn't take a{'n' if name[0] in 'ae' else ''} {name} argument")
-    raw = FileIO(file, raw_mode, closefd, opener)
+    raw: Any = FileIO(file, raw_mode, closefd, opener)
     try:
         line_buffering = buffering == 1 or (buffering < 0 and raw.isatty())
         if buffering == 0:
@@ -237,7 +237,7 @@ def open_std(owner: Process, fd: int) -> Any:
     """sys.stdin, stdout or stderr; None if the descriptor is closed. Buffered as CPython does: stdout by line on terminals only."""
     if fd not in owner.fds.files:
         return None
-    raw = FileIO.__new__(FileIO)
+    raw: Any = FileIO.__new__(FileIO)
     raw._fd, raw._proc, raw._closefd, raw.name = fd, owner, False, f"<{('stdin', 'stdout', 'stderr')[fd]}>"
     raw._readable, raw._writable, raw.mode = fd == 0, fd != 0, "rb" if fd == 0 else "wb"
     unbuffered = bool(owner.env.get("PYTHONUNBUFFERED")) or owner.extra.get("unbuffered", False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import gc as host_gc
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kubenet.userland.shims import proc, sys_
 
@@ -54,7 +54,7 @@ def make_gc(world: World) -> ModuleType:
     return _module(
         "gc", collect=lambda generation=2: 0, enable=lambda: None, disable=lambda: None, isenabled=lambda: True,
         get_threshold=lambda: (700, 10, 10), set_threshold=lambda *a: None, get_count=lambda: (0, 0, 0), freeze=lambda: None,
-        unfreeze=lambda: None, get_objects=lambda generation=None: [], get_stats=lambda: [], garbage=[], callbacks=[],
+        unfreeze=lambda: None, get_objects=lambda generation=None: [], get_stats=list, garbage=[], callbacks=[],
         is_tracked=host_gc.is_tracked, get_referrers=lambda *a: [], get_referents=lambda *a: [], DEBUG_LEAK=38,
     )
 
@@ -232,7 +232,7 @@ def make_importlib_util(world: World) -> ModuleType:
         return new_module(spec.name, spec.origin or "", False, world.builtins)
 
     def spec_from_file_location(name: str, location: Any = None, **_: Any) -> Any:
-        return ModuleSpec(name, SourceFileLoader(name, str(location)), origin=str(location))
+        return ModuleSpec(name, cast(Any, SourceFileLoader(name, str(location))), origin=str(location))
 
     def cache_from_source(path: str, *_: Any, **__: Any) -> str:
         raise NotImplementedError("sys.implementation.cache_tag is None")

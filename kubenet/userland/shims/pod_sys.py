@@ -48,7 +48,7 @@ def make_sys(world: World) -> ModuleType:
     table["stdin"] = table["__stdin__"] = open_std(proc, 0)
     table["stdout"] = table["__stdout__"] = open_std(proc, 1)
     table["stderr"] = table["__stderr__"] = open_std(proc, 2)
-    table["implementation"] = SimpleNamespace(**{**vars(host.implementation)})
+    table["implementation"] = SimpleNamespace(**vars(host.implementation))
     return module
 
 

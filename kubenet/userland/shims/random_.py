@@ -15,7 +15,7 @@ class Random(_kn_host.Random):
         super().__init__()
         self.seed(*args)
 
-    def seed(self, n: Any = None, /) -> None:  # type: ignore[override]
+    def seed(self, n: Any = None, /) -> None:
         if n is None:
             n = int.from_bytes(proc().urandom(32), "little")
         super().seed(n)

@@ -79,27 +79,27 @@ class socket:  # noqa: N801
 
     @property
     def family(self) -> int:
-        return self._kn_family
+        return int(self._kn_family)
 
     @property
     def type(self) -> int:
-        return self._kn_type
+        return int(self._kn_type)
 
     @property
     def proto(self) -> int:
-        return self._kn_proto
+        return int(self._kn_proto)
 
     @property
     def timeout(self) -> float | None:
         return self._kn_timeout
 
     def fileno(self) -> int:
-        return self._kn_fd
+        return int(self._kn_fd)
 
     def _fd(self) -> int:
         if self._kn_fd < 0:
             raise OSError(errno.EBADF, "Bad file descriptor")
-        return self._kn_fd
+        return int(self._kn_fd)
 
     def _wait(self, call: Any, *args: Any) -> Any:
         """The call with the socket's timeout; running out of it is TimeoutError."""
@@ -168,7 +168,7 @@ class socket:  # noqa: N801
 
     def detach(self) -> int:
         fd, self._kn_fd = self._kn_fd, -1
-        return fd
+        return int(fd)
 
     def shutdown(self, how: int, /) -> None:
         self._kn_proc.sys.shutdown(self._fd(), int(how))

@@ -45,9 +45,7 @@ class lock:  # noqa: N801
         if self._queue is None:
             self._queue = WaitQueue(p.container.loop, "lock")
         limit = None if timeout == -1 else int(timeout * 1e9)
-        if not p.sys.wait_on(self._queue, self._take, limit):
-            return False
-        return True
+        return p.sys.wait_on(self._queue, self._take, limit)
 
     def _take(self) -> bool:
         if self._locked:

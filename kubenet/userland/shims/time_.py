@@ -60,7 +60,7 @@ def clock_getres(clock: int, /) -> float:
 
 
 def get_clock_info(name: str) -> Any:
-    return _kn_host.get_clock_info(name)
+    return _kn_host.get_clock_info(name)  # type: ignore[arg-type]
 
 
 def sleep(seconds: Any, /) -> None:

@@ -22,11 +22,14 @@ _GROUPS = {
     _HERE + "coreutils": "echo printf true false test [ sleep date hostname env printenv pwd id whoami uname seq yes timeout "
                          "which basename dirname tty nproc uptime sync clear arch free",
     _HERE + "files": "cat ls head tail wc sort uniq cut tr grep egrep fgrep tee mkdir rmdir rm cp mv touch ln chmod chown stat "
-                     "find xargs readlink realpath du df mount base64 md5sum sha256sum rev tac nl od hexdump xxd sed awk diff "
+                     "find xargs readlink realpath du df mount base64 md5sum sha256sum rev tac nl od hexdump xxd diff "
                      "mktemp less more watch",
+    _HERE + "sed": "sed",
+    _HERE + "awk": "awk",
     _HERE + "procs": "ps kill pkill killall pgrep pidof top",
     _HERE + "ss": "ss netstat",
-    _HERE + "ip": "ip ifconfig route arp bridge",
+    _HERE + "ip": "ip",
+    _HERE + "nettools": "ifconfig route arp bridge",
     _HERE + "iptables": "iptables iptables-save iptables-restore iptables-legacy iptables-legacy-save iptables-legacy-restore "
                         "iptables-nft ip6tables ip6tables-save ip6tables-restore conntrack",
     _HERE + "nstat": "nstat sysctl dmesg ethtool",

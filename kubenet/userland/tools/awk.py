@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from kubenet.userland.process import Process
+from kubenet.userland.tools import tool
 from kubenet.userland.tools.coreutils import printf_text
 from kubenet.userland.tools.files import inputs, lines_of
 
@@ -82,7 +83,7 @@ class Parser:
             raise AwkError(f"syntax error at source line 1: expected {text!r}, found {self.peek()[1]!r}")
 
     def program(self) -> list[tuple[Any, Any]]:
-        rules = []
+        rules: list[tuple[Any, Any]] = []
         while True:
             while self.take(";"):
                 pass
@@ -101,7 +102,7 @@ class Parser:
             while self.take(";"):
                 pass
             return [self.statement()]
-        out = []
+        out: list[Any] = []
         while True:
             while self.take(";"):
                 pass
@@ -476,8 +477,9 @@ def arith(op: str, a: float, b: float) -> float:
     return {"+": a + b, "-": a - b, "*": a * b, "/": a / (b or 1), "%": a % (b or 1), "^": a**b if op == "^" else 0.0}[op]
 
 
-def run_awk(proc: Process, argv: list[str]) -> int:
-    """The program."""
+@tool("awk")
+def awk(proc: Process, argv: list[str]) -> int:
+    """awk [-F SEP] [-v NAME=VALUE] PROGRAM [FILE ...]"""
     args, machine = argv[1:], Machine(proc)
     while args and args[0].startswith("-") and len(args[0]) > 1:
         flag = args.pop(0)

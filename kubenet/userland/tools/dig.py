@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from kubenet.units import MSEC, SEC
 from kubenet.userland.process import Process
 from kubenet.userland.resolver import (
-    ResolveError, ask_tcp, ask_udp, candidates, hosts_lookup, lookup, query, read_resolv_conf, reverse_lookup, reverse_name,
+    ResolveError,
+    ask_tcp,
+    ask_udp,
+    candidates,
+    hosts_lookup,
+    lookup,
+    query,
+    read_resolv_conf,
+    reverse_lookup,
+    reverse_name,
 )
 from kubenet.userland.tools import tool
 from kubenet.userland.tools.coreutils import format_time
@@ -175,7 +184,7 @@ def dig(proc: Process, argv: list[str]) -> int:
 
 
 def _ask(proc: Process, q: Query, name: str, servers: list[str]) -> tuple[DnsMessage, str, int, int] | None:
-    for attempt in range(q.tries):
+    for _ in range(q.tries):
         for server in servers:
             message = DnsMessage(proc.random.below(65536), rd=q.recurse, ad=True, question=[Question(name, q.type)],
                                  edns_size=1232 if q.edns else 0)
@@ -200,7 +209,8 @@ def _print(proc: Process, q: Query, m: DnsMessage, server: str, spent: int, size
     out = []
     additional = len(m.additional) + (1 if m.edns_size else 0)
     if "comments" not in q.hide:
-        flags = " ".join(f for f, on in (("qr", m.qr), ("aa", m.aa), ("tc", m.tc), ("rd", m.rd), ("ra", m.ra), ("ad", m.ad), ("cd", m.cd)) if on)
+        bits = (("qr", m.qr), ("aa", m.aa), ("tc", m.tc), ("rd", m.rd), ("ra", m.ra), ("ad", m.ad), ("cd", m.cd))
+        flags = " ".join(name for name, on in bits if on)
         out.append(f";; Got answer:\n;; ->>HEADER<<- opcode: QUERY, status: {RCODE_NAMES.get(m.rcode, str(m.rcode))}, id: {m.id}\n"
                    f";; flags: {flags}; QUERY: {len(m.question)}, ANSWER: {len(m.answer)}, AUTHORITY: {len(m.authority)}, "
                    f"ADDITIONAL: {additional}\n")

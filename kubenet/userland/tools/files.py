@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from kubenet.units import SEC
 from kubenet.userland.process import Process
 from kubenet.userland.tools import tool
-from kubenet.userland.tools.coreutils import format_time, run_program, seconds
-from kubenet.userland.vfs import O_CREAT, O_TRUNC, O_WRONLY, Dir, Node, Symlink, content
+from kubenet.userland.tools.coreutils import format_time, seconds
+from kubenet.userland.vfs import O_CREAT, O_TRUNC, O_WRONLY, Dir, Node, Symlink
 
 
 def options(argv: list[str], with_value: str = "") -> tuple[dict[str, str], list[str]]:
@@ -254,7 +254,7 @@ def sort(proc: Process, argv: list[str]) -> int:
             return (float(found[0]) if found else 0.0, line)
         return (text, line)
 
-    lines.sort(key=key, reverse="r" in flags or bool(spec and "r" in spec[2]))  # type: ignore[arg-type]
+    lines.sort(key=key, reverse="r" in flags or bool(spec and "r" in spec[2]))
     if "u" in flags:
         lines = list({(key(line)[0] if numeric else line): line for line in reversed(lines)}.values())[::-1]
     proc.out("".join(line + "\n" for line in lines))
@@ -409,9 +409,8 @@ class _Grep:
         fd = 0 if name == "-" else self.proc.sys.open(name)
         quiet = any(f in self.flags for f in "qlc")
         label = f"{name}:" if self.with_name else ""
-        count, number, pending, shown, recent = 0, 0, 0, 0, list[tuple[int, str]]()
-        for line in read_lines(self.proc, fd):
-            number += 1
+        count, pending, shown, recent = 0, 0, 0, list[tuple[int, str]]()
+        for number, line in enumerate(read_lines(self.proc, fd), 1):
             hit = bool(self.regex.search(line)) != ("v" in self.flags)
             if hit:
                 count += 1
@@ -514,13 +513,17 @@ def _rm(proc: Process, name: str, flags: dict[str, str]) -> None:
         proc.sys.unlink(name)
 
 
+def _rmdir(proc: Process, name: str, flags: dict[str, str]) -> None:
+    proc.sys.rmdir(name)
+
+
 def _touch(proc: Process, name: str, flags: dict[str, str]) -> None:
     proc.sys.close(proc.sys.open(name, O_WRONLY | O_CREAT))
     proc.vfs.lookup(name, proc.cwd).mtime = proc.sys.time()
 
 
 tool("mkdir")(_each(_mkdir))
-tool("rmdir")(_each(lambda proc, name, flags: proc.sys.rmdir(name) and None))
+tool("rmdir")(_each(_rmdir))
 tool("rm")(_each(_rm))
 tool("touch")(_each(_touch))
 
@@ -573,7 +576,7 @@ def _copy(proc: Process, source: str, place: str, deep: bool) -> None:
 @tool("chmod", "chown")
 def chmod(proc: Process, argv: list[str]) -> int:
     """chmod OCTAL|+x FILE ..., chown (nothing changes: all is root's)"""
-    flags, names = options([a for a in argv if a != "+x" or True])
+    flags, names = options(argv)
     if argv[0].endswith("chown") or len(names) < 2:
         return 0
     for name in names[1:]:
@@ -727,22 +730,6 @@ def filters(proc: Process, argv: list[str]) -> int:
     return 1 if failed else 0
 
 
-@tool("sed")
-def sed(proc: Process, argv: list[str]) -> int:
-    """sed [-nEi] SCRIPT [FILE ...]: s///[gIp], p, d, q, with line numbers, $, /pattern/ and ranges; several with ; or -e."""
-    from kubenet.userland.tools.sed import run_sed
-
-    return run_sed(proc, argv)
-
-
-@tool("awk")
-def awk(proc: Process, argv: list[str]) -> int:
-    """awk [-F SEP] [-v N=V] PROGRAM [FILE ...]: a working subset (tools/awk.py)."""
-    from kubenet.userland.tools.awk import run_awk
-
-    return run_awk(proc, argv)
-
-
 @tool("diff")
 def diff(proc: Process, argv: list[str]) -> int:
     """diff [-u] A B"""
@@ -784,7 +771,7 @@ def mktemp(proc: Process, argv: list[str]) -> int:
 @tool("less", "more")
 def less(proc: Process, argv: list[str]) -> int:
     """less FILE: without a terminal to page on, cat."""
-    return cat(proc, ["cat", *argv[1:]])
+    return int(cat(proc, ["cat", *argv[1:]]))
 
 
 @tool("watch")
@@ -801,5 +788,3 @@ def watch(proc: Process, argv: list[str]) -> int:
         proc.sys.waitpid(pid, False, None)
         proc.sys.sleep(every)
 
-
-__all__ = ["content", "lines_of", "options", "read_lines", "run_program"]

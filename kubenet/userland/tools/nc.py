@@ -144,15 +144,12 @@ def _connect(proc: Process, o: Options, host: str, address: str, port: int) -> i
         return fd
     except OSError as error:
         sys.close(fd)
-        if o.verbose or error.errno not in (errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EINPROGRESS) or True:
+        if o.verbose:
             proto = "udp" if o.udp else "tcp"
             shown = host if host == address else f"{host} ({address})"
-            if error.errno in (errno.EINPROGRESS, errno.EAGAIN):
-                words = "timed out: Operation now in progress"
-            else:
-                words = f"failed: {error.strerror}"
-            if o.verbose:
-                proc.err(f"nc: connect to {shown} port {port} ({proto}) {words}\n")
+            timed_out = error.errno in (errno.EINPROGRESS, errno.EAGAIN)
+            words = "timed out: Operation now in progress" if timed_out else f"failed: {error.strerror}"
+            proc.err(f"nc: connect to {shown} port {port} ({proto}) {words}\n")
         return -1
 
 
@@ -292,7 +289,7 @@ def many_connect(proc: Process, argv: list[str]) -> int:
     for fd in fds:
         ready = dict(sys.poll([(fd, POLLOUT)], 0))
         problem = sys.getsockopt(fd, SOL_SOCKET, SO_ERROR) if ready else 0
-        words = "SYN-SENT" if not ready else "ESTAB" if not problem else errno.errorcode.get(int(problem), str(problem))  # type: ignore[arg-type]
+        words = "SYN-SENT" if not ready else "ESTAB" if not problem else errno.errorcode.get(int(problem), str(problem))
         states[words] = states.get(words, 0) + 1
     proc.out("clients: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "\n")
     if hold:

@@ -10,10 +10,10 @@ import json
 from fnmatch import fnmatchcase
 
 from kubenet.kernel.snmp import NAMES, SECTIONS
+from kubenet.units import SEC
 from kubenet.userland.process import Process
 from kubenet.userland.procfs import read_sysctl, sysctl_names, write_sysctl
 from kubenet.userland.tools import tool
-from kubenet.units import SEC
 
 
 @tool("nstat")
@@ -126,7 +126,7 @@ def dmesg(proc: Process, argv: list[str]) -> int:
 @tool("ethtool")
 def ethtool(proc: Process, argv: list[str]) -> int:
     """ethtool -k|-K|-S DEV"""
-    args = [a for a in argv[1:]]
+    args = list(argv[1:])
     mode = args.pop(0) if args and args[0].startswith("-") else ""
     dev = proc.net.devs.get(args[0]) if args else None
     if dev is None:
@@ -143,7 +143,8 @@ def ethtool(proc: Process, argv: list[str]) -> int:
             bit = bits.get(name, 0)
             dev.features = dev.features | bit if value == "on" else dev.features & ~bit
     elif mode == "-S":
-        proc.out("NIC statistics:\n" + "".join(f"     {n}: {getattr(dev, n)}\n" for n in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")))
+        names = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
+        proc.out("NIC statistics:\n" + "".join(f"     {n}: {getattr(dev, n)}\n" for n in names))
     else:
         proc.out(f"Settings for {dev.name}:\n\tLink detected: {'yes' if getattr(dev, 'carrier', True) else 'no'}\n")
     return 0

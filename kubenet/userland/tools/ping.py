@@ -126,9 +126,9 @@ class Ping:
             all_sent = self.count and self.sent >= self.count
             if all_sent and self.received + self.errors >= self.count:
                 break
-            until = self.last_sent + max(self.wait if not self.rtts else min(2 * max(self.rtts), self.wait), MSEC) if all_sent else next_send
-            if all_sent and not self.rtts:
-                until = self.last_sent + self.wait
+            until = next_send
+            if all_sent:  # iputils waits two round trips for the last answer, -W when there was none at all
+                until = self.last_sent + (max(min(2 * max(self.rtts), self.wait), MSEC) if self.rtts else self.wait)
             if end:
                 until = min(until, end)
             now = sys.now()
@@ -175,7 +175,8 @@ class Ping:
         self.received += 1
         self.rtts.append(rtt)
         if not self.quiet:
-            self.proc.out(f"{len(frame.payload) + 8} bytes from {sender}: icmp_seq={number} ttl={frame.l3.ttl} time={rtt_text(rtt)} ms\n")
+            ttl = getattr(frame.l3, "ttl", 0)
+            self.proc.out(f"{len(frame.payload) + 8} bytes from {sender}: icmp_seq={number} ttl={ttl} time={rtt_text(rtt)} ms\n")
 
     def error(self, head: IcmpHdr, sender: str, number: int) -> None:
         if head.type == 5:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from kubenet.userland.process import Process
+from kubenet.userland.tools import tool
 from kubenet.userland.tools.files import inputs, lines_of, options, regex_of
 
 Address = int | str | re.Pattern[str] | None
@@ -34,7 +35,7 @@ class SedError(Exception):
 
 def parse_script(text: str, extended: bool) -> list[Command]:
     """A script's commands. Raises SedError."""
-    out = []
+    out: list[Command] = []
     at = 0
     while True:
         while at < len(text) and text[at] in " \t;\n":
@@ -128,8 +129,9 @@ def _expand(found: re.Match[str], text: str) -> str:
     return re.sub(r"\\.|&", one, text)
 
 
-def run_sed(proc: Process, argv: list[str]) -> int:
-    """The program."""
+@tool("sed")
+def sed(proc: Process, argv: list[str]) -> int:
+    """sed [-nEi] SCRIPT [FILE ...]"""
     flags, names = options(argv, "e")
     script = flags.get("e") or (names.pop(0) if names else "")
     extended = "E" in flags or "r" in flags
@@ -167,7 +169,7 @@ def _edit(commands: list[Command], lines: list[str], quiet: bool) -> str:
                 break
             elif command.regex is not None:
                 replacement = command.replacement
-                changed, count = command.regex.subn(lambda m, r=replacement: _expand(m, r), line,  # type: ignore[misc]
+                changed, count = command.regex.subn(lambda m, r=replacement: _expand(m, r), line,
                                                     count=0 if "g" in command.flags else 1)
                 line = changed
                 if count and "p" in command.flags:

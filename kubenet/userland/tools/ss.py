@@ -55,8 +55,7 @@ def parse_filter(words: list[str], proc: Process) -> Test:
         left = both()
         while peek() in ("or", "|", "||"):
             at += 1
-            a, b = left, both()
-            left = (lambda a, b: lambda row: a(row) or b(row))(a, b)
+            left = _or(left, both())
         return left
 
     def both() -> Test:
@@ -65,8 +64,7 @@ def parse_filter(words: list[str], proc: Process) -> Test:
         while peek() and peek() not in ("or", "|", "||", ")"):
             if peek() in ("and", "&", "&&"):
                 at += 1
-            a, b = left, one()
-            left = (lambda a, b: lambda row: a(row) and b(row))(a, b)
+            left = _and(left, one())
         return left
 
     def one() -> Test:
@@ -96,6 +94,14 @@ def parse_filter(words: list[str], proc: Process) -> Test:
     if at < len(tokens):
         raise SsError("ss: bison bellows (while parsing filter): \"syntax error!\" Sorry.")
     return test
+
+
+def _or(a: Test, b: Test) -> Test:
+    return lambda row: a(row) or b(row)
+
+
+def _and(a: Test, b: Test) -> Test:
+    return lambda row: a(row) and b(row)
 
 
 def _condition(what: str, op: str, value: str, proc: Process) -> Test:
@@ -413,7 +419,7 @@ def netstat(proc: Process, argv: list[str]) -> int:
     """netstat [-tuanlp] [-r] [-i] [-s]"""
     flags = "".join(arg.lstrip("-") for arg in argv[1:])
     if "r" in flags:
-        from kubenet.userland.tools.ip import route_n
+        from kubenet.userland.tools.nettools import route_n
 
         proc.out(route_n(proc))
         return 0

@@ -414,7 +414,8 @@ def _live(proc: Process, o: Options, test: Test, devs: list[Any]) -> int:
                     writer.add(epoch + when, name, skb)
                     continue
                 where = Cooked(name, index, kind) if cooked else None
-                proc.out(tcpdump_line(o.printer, epoch + when, skb.eth, skb.ip, skb.l4, skb.inner, skb.payload, skb.csum == 4, where) + "\n")
+                proc.out(tcpdump_line(o.printer, epoch + when, skb.eth, skb.ip, skb.l4, skb.inner, skb.payload, skb.csum == 4,
+                                      where) + "\n")
     finally:
         for dev in devs:
             left = [t for t in dev.taps or [] if t is not tap]
@@ -422,7 +423,7 @@ def _live(proc: Process, o: Options, test: Test, devs: list[Any]) -> int:
         if writer is not None:
             writer.save(proc)
     proc.err(("\n" if asked else "") + f"{shown} packet{'' if shown == 1 else 's'} captured\n"
-             f"{tap.seen if not o.words else tap.passed} packet{'' if tap.seen == 1 else 's'} received by filter\n0 packets dropped by kernel\n")
+             f"{tap.passed} packet{'' if tap.passed == 1 else 's'} received by filter\n0 packets dropped by kernel\n")
     return 0
 
 
