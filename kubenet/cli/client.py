@@ -155,7 +155,9 @@ def _start_and_connect(state: State, session: Session, settings: Header, anyway:
     while time.monotonic() < end:
         if not session.running():
             error = _start_front(state, session, settings, anyway)
-            if error is not None and not session.running():
+            if error is not None and not _others_start(session, error):
+                if new:
+                    session.forget_journal()
                 raise error
             if error is None and new:
                 state.talk(f"started session {session.name}: {describe_settings(settings)}")
@@ -166,6 +168,11 @@ def _start_and_connect(state: State, session: Session, settings: Header, anyway:
         time.sleep(0.02)
     raise WrongMomentError(f"session {session.name} is being started by process {session.pid() or '?'} and is not ready yet",
                            try_="the command again in a moment")
+
+
+def _others_start(session: Session, error: KubenetError) -> bool:
+    """True if our front gave way to one that another command started."""
+    return error.exit_code == WrongMomentError.exit_code and session.running()
 
 
 def describe_settings(settings: Header) -> str:

@@ -1,8 +1,8 @@
 """`kubenet topo`: the map in text, as JSON, or as a graph for Graphviz.
 
 One box for each node: its pods with their addresses and the node's end of their wire, the bridge they hang on, and the cable that
-leaves it. Boxes stand side by side where there is room: two in 80 columns, three in 120, if names are short. A Service is in no box: it has no place, only
-rules; with --service its endpoints are marked and the last line says where its address lives.
+leaves it. Boxes stand side by side where there is room: two in 80 columns, three in 120, if names are short. A Service is in no
+box: it has no place, only rules; with --service its endpoints are marked and the last line says where its address lives.
 """
 
 from __future__ import annotations

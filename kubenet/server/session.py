@@ -91,6 +91,11 @@ class Session:
         except (OSError, ValueError):
             return 0
 
+    def forget_journal(self) -> None:
+        """There is no session any more, or not yet: its journal is gone, its log stays."""
+        for path in sorted(self.dir.glob(self.journal.name + "*")):
+            path.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Everything of the session is gone from disk."""
         for path in sorted(self.dir.glob("*")) if self.dir.exists() else []:

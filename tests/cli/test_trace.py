@@ -15,8 +15,9 @@ from kubenet.errors import UsageError
 def _step(us: int, place: str, func: str, what: str, addr: str, **more: Any) -> dict[str, Any]:
     netns = place if place.startswith("node") else f"default/{place}"
     step = {"t_ns": us * 1000, "us": us, "node": "node-1", "netns": netns, "place": place, "dev": "eth0", "func": func,
-            "file": "", "line": 0, "hook": "", "priority": 0, "table": "", "chain": "", "rule_no": 0, "verdict": "", "what": what, "before": "", "after": "",
-            "addr": addr, "ct": "", "mark": 0, "length": 60, "nat": False, "drop": False}
+            "file": "", "line": 0,
+            "hook": "", "priority": 0, "table": "", "chain": "", "rule_no": 0, "verdict": "", "what": what, "before": "",
+            "after": "", "addr": addr, "ct": "", "mark": 0, "length": 60, "nat": False, "drop": False}
     return {**step, **more}
 
 
