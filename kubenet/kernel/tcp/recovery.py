@@ -272,7 +272,7 @@ def tcp_try_undo_loss(tp: TcpSock, tsecr: int, frto_undo: bool) -> bool:
 def tcp_try_keep_open(tp: TcpSock) -> None:
     """Open, or Disorder while something is out of order. Linux: the same."""
     state = CA_OPEN
-    if tp.sacked_out + tp.lost_out or tcp_any_retrans_done(tp) or tp.undo_marker is not None:
+    if tp.sacked_out + tp.lost_out or tcp_any_retrans_done(tp):
         state = CA_DISORDER
     if tp.ca_state != state:
         tcp_set_ca_state(tp, state)
@@ -295,9 +295,6 @@ def tcp_enter_loss(tp: TcpSock) -> None:
     new_recovery = tp.ca_state < CA_RECOVERY
     tp.sacked_out = 0
     for seg in tp.rtx_queue:
-        if seg.sacked & SACKED_RETRANS:
-            seg.sacked &= ~SACKED_RETRANS
-            tp.retrans_out -= seg.pcount
         tcp_mark_skb_lost(tp, seg)
     if tp.ca_state <= CA_DISORDER or tp.high_seq <= tp.snd_una or (tp.ca_state == CA_LOSS and not tp.retransmits):
         tp.prior_ssthresh = tcp_current_ssthresh(tp)
@@ -413,7 +410,7 @@ def tcp_xmit_recovery(tp: TcpSock, rexmit: int) -> None:
         return
     if rexmit == REXMIT_NEW:
         tcp_push_pending_frames(tp, tcp_current_mss(tp), NAGLE_OFF)
-        if tp.snd_nxt <= tp.high_seq:
+        if tp.snd_nxt > tp.high_seq:
             return
         tp.frto = False
     tcp_xmit_retransmit_queue(tp)

@@ -321,7 +321,7 @@ class Wire:
     def _check(self, got: Any, want: str | None) -> None:
         if want is None:
             assert not (isinstance(got, str) and got.startswith("-1")), f"{self.line}: {got}"
-        elif want.startswith("-1"):
+        elif want.startswith("-1 "):
             assert got == want.strip(), f"{self.line}: returned {got}"
         else:
             assert got == int(want, 0), f"{self.line}: returned {got}"
