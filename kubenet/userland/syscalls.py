@@ -25,7 +25,7 @@ from kubenet.sim.wait import WaitQueue, wait_any
 from kubenet.sim.wait import sleep as sim_sleep
 from kubenet.units import USEC
 from kubenet.userland import watchdog
-from kubenet.userland.vfs import O_NONBLOCK, Dir, OpenFile, Symlink, normpath, stat_tuple
+from kubenet.userland.vfs import O_NONBLOCK, Dir, OpenFile, SocketNode, Symlink, normpath, stat_tuple
 from kubenet.wire.addr import ip4, ip4_text, ip6, ip6_text
 
 if TYPE_CHECKING:
@@ -401,8 +401,34 @@ class Sys:
         from kubenet.kernel.socket import inet
 
         sk = self.sock(fd)
-        inet.inet_bind(sk, to_kernel(sk.family, addr))
+        if sk.family == AF_UNIX:
+            self._unix_bind(sk, addr)
+        else:
+            inet.inet_bind(sk, to_kernel(sk.family, addr))
         return 0
+
+    def _unix_bind(self, sk: Any, path: str) -> None:
+        """The name of a unix socket is a node of the file system; abstract names (first byte 0) are not."""
+        from kubenet.kernel.socket.unix import unix_bind
+
+        proc = self.proc
+        full = path if path.startswith("\0") else normpath(path, proc.cwd)
+        if not path.startswith("\0"):
+            if proc.vfs.exists(path, proc.cwd):
+                raise oserror(errno.EADDRINUSE)
+            unix_bind(sk, f"{proc.container.name}:{full}")
+            proc.vfs.put(path, SocketNode(), proc.cwd)
+        else:
+            unix_bind(sk, full)
+
+    def _unix_name(self, path: str) -> str:
+        """The kernel's key of a unix address: paths belong to the container, abstract names to the network namespace."""
+        if path.startswith("\0"):
+            return path
+        node = self.proc.vfs.lookup(path, self.proc.cwd)
+        if not isinstance(node, SocketNode):
+            raise oserror(errno.ECONNREFUSED)
+        return f"{self.proc.container.name}:{normpath(path, self.proc.cwd)}"
 
     @syscall
     def listen(self, fd: int, backlog: int = 128) -> int:
@@ -422,7 +448,18 @@ class Sys:
         if len(fds.files) >= fds.limit:
             raise oserror(errno.EMFILE)  # before a connection is taken off the queue
         sk = inet.inet_accept(listener, self._limit(fd, timeout))
-        return fds.install(SocketFile(self.loop, sk)), from_kernel(sk.family, inet.inet_getname(sk, True))
+        return fds.install(SocketFile(self.loop, sk)), self._name(sk, True)
+
+    def _name(self, sk: Any, peer: bool) -> Any:
+        """getsockname() or getpeername() of any family."""
+        from kubenet.kernel.socket import inet
+
+        if sk.family == AF_UNIX:
+            owner = sk.peer if peer else sk
+            if owner is None:
+                raise oserror(errno.ENOTCONN)
+            return owner.path.partition(":")[2] if ":" in owner.path else owner.path
+        return from_kernel(sk.family, inet.inet_getname(sk, peer))
 
     @timed
     def connect(self, fd: int, addr: Any, timeout: int | None = None) -> int:
@@ -430,7 +467,12 @@ class Sys:
         from kubenet.kernel.socket import inet
 
         sk = self.sock(fd)
-        inet.inet_connect(sk, to_kernel(sk.family, addr), self._limit(fd, timeout))
+        if sk.family == AF_UNIX:
+            from kubenet.kernel.socket.unix import unix_connect
+
+            unix_connect(sk, self._unix_name(addr))
+        else:
+            inet.inet_connect(sk, to_kernel(sk.family, addr), self._limit(fd, timeout))
         return 0
 
     @timed
@@ -441,7 +483,9 @@ class Sys:
     @timed
     def sendto(self, fd: int, data: bytes, addr: Any, flags: int = 0, timeout: int | None = None) -> int:
         """sendto(2)."""
-        return self._sendmsg(fd, data, flags, to_kernel(self.sock(fd).family, addr), timeout)
+        family = self.sock(fd).family
+        target = self._unix_name(addr) if family == AF_UNIX else to_kernel(family, addr)
+        return self._sendmsg(fd, data, flags, target, timeout)
 
     def _sendmsg(self, fd: int, data: bytes, flags: int, addr: Any, timeout: int | None) -> int:
         from kubenet.kernel.socket import inet
@@ -504,18 +548,12 @@ class Sys:
     @syscall
     def getsockname(self, fd: int) -> Any:
         """getsockname(2)."""
-        from kubenet.kernel.socket import inet
-
-        sk = self.sock(fd)
-        return from_kernel(sk.family, inet.inet_getname(sk, False))
+        return self._name(self.sock(fd), False)
 
     @syscall
     def getpeername(self, fd: int) -> Any:
         """getpeername(2)."""
-        from kubenet.kernel.socket import inet
-
-        sk = self.sock(fd)
-        return from_kernel(sk.family, inet.inet_getname(sk, True))
+        return self._name(self.sock(fd), True)
 
     # ---- processes and time -----------------------------------------------------------------------------------------
 
@@ -602,8 +640,10 @@ def to_kernel(family: int, addr: Any) -> Any:
 
 def from_kernel(family: int, addr: Any) -> Any:
     """(int, 80) -> ("10.0.0.1", 80); four elements for IPv6, as getpeername() gives."""
-    if addr is None or family == AF_UNIX:
+    if addr is None:
         return addr
+    if family == AF_UNIX:
+        return addr.partition(":")[2] if ":" in addr else addr
     host, port = addr[0], addr[1]
     if family == AF_INET6:
         return ip6_text(host), port, 0, 0

@@ -107,6 +107,16 @@ class Device(Node):
         self.name = name
 
 
+class SocketNode(Node):
+    """The name of a bound unix socket."""
+
+    __slots__ = ()
+    kind = stat.S_IFSOCK
+
+    def __init__(self) -> None:
+        super().__init__(0o755)
+
+
 class Dynamic(Node):
     """A file whose content is computed when it is opened; `write`, if given, gets what a program writes."""
 
@@ -348,6 +358,14 @@ class Vfs:
             raise oserror(errno.EROFS)
         return parent, name, node
 
+    def put(self, path: str, made: Node, cwd: str = "/") -> None:
+        """The name, which must be free, means this node: mknod(2), bind(2) of a unix socket."""
+        parent, name, node = self._parent(path, cwd)
+        if node is not None:
+            raise oserror(errno.EEXIST)
+        made.mtime = self.now()
+        parent.put(name, made)
+
     def mkdir(self, path: str, cwd: str = "/", perm: int = 0o755) -> None:
         """mkdir(2)."""
         parent, name, node = self._parent(path.rstrip("/") or "/", cwd)
@@ -437,6 +455,8 @@ class Vfs:
             raise oserror(errno.EEXIST)
         if isinstance(node, Symlink):
             raise oserror(errno.ELOOP)
+        if isinstance(node, SocketNode):
+            raise oserror(errno.ENXIO)
         if isinstance(node, Dir) and writing:
             raise oserror(errno.EISDIR)
         if flags & O_DIRECTORY and not isinstance(node, Dir):

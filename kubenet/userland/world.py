@@ -433,4 +433,9 @@ def _hide_frames(world: World, module: ModuleType) -> None:
     module.StackSummary._extract_from_extended_frame_gen = classmethod(extract)
 
 
-_AFTER = {"asyncio.futures": _future_hash, "traceback": _hide_frames}
+def _ordered_infos(world: World, module: ModuleType) -> None:
+    """create_server() binds a set of addresses; here they keep their order under any hash seed."""
+    module.__dict__["set"] = dict.fromkeys
+
+
+_AFTER = {"asyncio.base_events": _ordered_infos, "asyncio.futures": _future_hash, "traceback": _hide_frames}

@@ -140,6 +140,18 @@ import dataclasses, enum, json, pickle, collections
 class A: x: int = 1
 class E(enum.Enum): a = 1
 print(A(), E.a, pickle.loads(pickle.dumps(A(5))), json.dumps({"a": [1]}))""", "A(x=1) E.a A(x=5) {\"a\": [1]}\n"),
+    ("unix sockets", """
+import os, socket, stat, threading
+s = socket.socket(socket.AF_UNIX); s.bind("/tmp/s"); s.listen(1)
+print(stat.S_ISSOCK(os.stat("/tmp/s").st_mode), s.getsockname())
+def serve():
+    c, _ = s.accept(); c.sendall(c.recv(9).upper()); c.recv(9); c.close()
+threading.Thread(target=serve).start()
+c = socket.socket(socket.AF_UNIX); c.connect("/tmp/s"); c.sendall(b"abc"); print(c.recv(9), c.getpeername()); c.close()
+try: socket.socket(socket.AF_UNIX).connect("/tmp/none")
+except OSError as e: print(e.errno)
+try: socket.socket(socket.AF_UNIX).bind("/tmp/s")
+except OSError as e: print(e.errno)""", "True /tmp/s\nb'ABC' /tmp/s\n2\n98\n"),
     ("time of day", "import datetime; print(datetime.datetime.now().date())", "2026-01-01\n"),
     ("SystemExit", "import sys; print('a'); sys.exit(0)", "a\n"),
     ("own modules", """
