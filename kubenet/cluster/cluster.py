@@ -28,8 +28,10 @@ from kubenet.cluster.capture import Capture
 from kubenet.cluster.controller import Controller
 from kubenet.cluster.controllers import controllers
 from kubenet.cluster.ipam import NodeCidrs
+from kubenet.cluster.kubelet import PodFeed
 from kubenet.cluster.logs import LogSource
 from kubenet.cluster.node import Node
+from kubenet.cluster.pod_env import ServiceEnv
 from kubenet.cluster.probe import Probe
 from kubenet.cluster.resolve import address_of, find_container
 from kubenet.cluster.scheduler import Scheduler
@@ -161,12 +163,13 @@ class Cluster:
         proxy = {"clusterCIDR": topology.pod_cidr, **topology.kube_proxy}
         settings = {
             "dnsIP": self.dns_ip, "domain": self.domain, "kubeProxy": proxy, "views": self.views,
+            "serviceEnv": ServiceEnv(self.store), "podFeed": PodFeed(self.store),
             "nodeResolvConf": f"nameserver {ip4_text(topology.gateway)}\n", "nodeHosts": "\n".join(hosts) + "\n",
         }
         self._node_settings: Obj = settings
         for node in self.nodes.values():
             node.register(self.store)
-        self.controllers = [*controllers(self.store, topology.pod_cidr), Scheduler(self.store)]
+        self.controllers = [*controllers(self.store, topology.pod_cidr), Scheduler(self.store), settings["podFeed"]]
         for controller in self.controllers:
             controller.start()
         for node in self.nodes.values():

@@ -18,14 +18,15 @@ pod_workers.go, status/generate.go, images/image_manager.go.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from kubenet.cluster.cni import Cni
 from kubenet.cluster.controller import Controller
 from kubenet.cluster.events import EventRecorder
 from kubenet.cluster.ipam import PoolFull
-from kubenet.cluster.pod_env import ConfigMissing, container_env, container_mounts, expand, hosts_file, resolv_conf
-from kubenet.cluster.store import Event, Key, Store, rfc3339
+from kubenet.cluster.pod_env import ConfigMissing, ServiceEnv, container_env, container_mounts, expand, hosts_file, resolv_conf
+from kubenet.cluster.store import Event, Key, Store, key_of, rfc3339
 from kubenet.kernel.host import Host
 from kubenet.kernel.netns import NetNamespace
 from kubenet.units import MSEC, SEC
@@ -91,14 +92,32 @@ class PodWorker:
         return [*self.inits, *self.mains]
 
 
-class Kubelet(Controller):
-    """Runs the pods of one node."""
+class PodFeed(Controller):
+    """One watch of all pods for all kubelets: each is told of its own, as by a watch with spec.nodeName as field selector."""
 
     name = "kubelet"
     kinds = ("Pod",)
 
-    def __init__(self, store: Store, loop: Any, host: Host, net: NetNamespace, cni: Cni, settings: Obj) -> None:
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.kubelets: dict[str, Kubelet] = {}
+
+    def keys_for(self, event: Event) -> tuple[Key, ...]:
+        """None of the feed's own: the kubelet of the pod's node is told."""
+        kubelet = self.kubelets.get(event.obj["spec"].get("nodeName", ""))
+        if kubelet is not None:
+            kubelet.enqueue(key_of(event.obj))
+        return ()
+
+
+class Kubelet(Controller):
+    """Runs the pods of one node."""
+
+    name = "kubelet"
+
+    def __init__(self, store: Store, loop: Any, host: Host, net: NetNamespace, cni: Cni, settings: Obj, feed: PodFeed) -> None:
         super().__init__(store, loop)
+        self.feed = feed
         self.loop = loop
         self.host = host
         self.net = net
@@ -106,15 +125,22 @@ class Kubelet(Controller):
         self.node_ip: str = settings["nodeIP"]
         self.dns_ip: str = settings["dnsIP"]
         self.domain: str = settings["domain"]
+        self.service_env: ServiceEnv = settings.get("serviceEnv") or ServiceEnv(store)
         self.workers: dict[Key, PodWorker] = {}
         self._wish: int | None = None  # ns until the key at hand should be looked at again
         self.events = EventRecorder(store, "kubelet", host.name)
 
-    def keys_for(self, event: Event) -> list[Key]:
-        """Pods that are, or were, bound to this node."""
-        pod = event.obj
-        key = (pod["metadata"].get("namespace", ""), pod["metadata"]["name"])
-        return [key] if pod["spec"].get("nodeName") == self.host.name or key in self.workers else []
+    def start(self) -> None:
+        """Hear of this node's pods from now on, beginning with those there are."""
+        self.feed.kubelets[self.host.name] = self
+        here = [key_of(pod) for pod in self.store.iter("Pod") if pod["spec"].get("nodeName") == self.host.name]
+        for key in dict.fromkeys((*here, *self.workers)):
+            self.enqueue_after(key, self.latency)
+
+    def stop(self) -> None:
+        """Hear nothing more; what runs goes on."""
+        self.feed.kubelets.pop(self.host.name, None)
+        super().stop()
 
     # ---- one step
 
@@ -214,7 +240,7 @@ class Kubelet(Controller):
         if record.state == TERMINATED:
             record.last = {TERMINATED: self._terminated(record)}
         try:
-            env = container_env(self.store, pod, spec)
+            env = container_env(self.service_env, pod, spec)
             mounts = container_mounts(self.store, pod, spec, worker.shared)
             container = self._container(pod, worker, spec, env, mounts)
         except ConfigMissing as missing:
@@ -251,12 +277,11 @@ class Kubelet(Controller):
         if record.container is not None:
             record.restarts += 1
 
-    def _container(self, pod: Obj, worker: PodWorker, spec: Obj, env: dict[str, str], mounts: dict[str, Any]) -> Container:
+    def _container(self, pod: Obj, worker: PodWorker, spec: Obj, env: Mapping[str, str], mounts: dict[str, Any]) -> Container:
         assert worker.net is not None
         namespace, name = worker.key
-        known = {**env}
-        command = [expand(word, known) for word in spec.get("command") or []] or None
-        args = [expand(word, known) for word in spec.get("args") or []] or None
+        command = [expand(word, env) for word in spec.get("command") or []] or None
+        args = [expand(word, env) for word in spec.get("args") or []] or None
         log = worker.logs.setdefault(spec["name"], [])
         hostname = self.host.name if worker.host_network else pod["spec"].get("hostname") or name
         return Container(

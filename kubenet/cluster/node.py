@@ -97,7 +97,8 @@ class Node:
         self.host.sysctl_other.update({"vm.overcommit_memory": "1", "kernel.panic": "10", "kernel.panic_on_oops": "1"})
         ensure(kubelet_rules(AF_INET), lambda argv: self.iptables(AF_INET, argv))
         self.kubelet = Kubelet(store, loop, self.host, self.net, self.cni,
-                               {"nodeIP": self.ip, "dnsIP": settings["dnsIP"], "domain": settings["domain"]})
+                               {"nodeIP": self.ip, "dnsIP": settings["dnsIP"], "domain": settings["domain"],
+                                "serviceEnv": settings["serviceEnv"]}, settings["podFeed"])
         self.kubelet.start()
 
     def _start_proxy(self, store: Store, loop: Any, config: Obj, views: ViewCache) -> None:

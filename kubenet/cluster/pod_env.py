@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from kubenet.cluster.store import Store
+from kubenet.userland.environ import Layers
 from kubenet.userland.vfs import Dir, Node, volume
 
 Obj = dict[str, Any]
@@ -22,6 +24,28 @@ _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 
 class ConfigMissing(Exception):
     """A ConfigMap, Secret or key that the container needs is not there; str() is the kubelet's message."""
+
+
+class ServiceEnv:
+    """service_env() of a store, made anew only after a Service was written: all pods of a namespace share one dict."""
+
+    __slots__ = ("store", "at", "found")
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.at = -1  # writes of Services when `found` was made
+        self.found: dict[tuple[str, bool], Mapping[str, str]] = {}
+
+    def of(self, namespace: str, links: bool) -> Mapping[str, str]:
+        """The variables; not the caller's to change."""
+        writes = self.store.log("Service").length
+        if writes != self.at:
+            self.at = writes
+            self.found = {}
+        found = self.found.get((namespace, links))
+        if found is None:
+            found = self.found[(namespace, links)] = service_env(self.store, namespace, links)
+        return found
 
 
 def service_env(store: Store, namespace: str, links: bool) -> dict[str, str]:
@@ -86,26 +110,32 @@ def field_ref(pod: Obj, path: str) -> str:
     return str(simple[path])
 
 
-def container_env(store: Store, pod: Obj, container: Obj) -> dict[str, str]:
+def container_env(services: ServiceEnv, pod: Obj, container: Obj) -> Layers:
     """The environment of a container, in the order in which later entries win. ConfigMissing."""
-    namespace = pod["metadata"].get("namespace", "default")
-    out = service_env(store, namespace, pod["spec"].get("enableServiceLinks", True))
+    store, namespace = services.store, pod["metadata"].get("namespace", "default")
+    links = services.of(namespace, pod["spec"].get("enableServiceLinks", True))
+    sources = _env_from(store, namespace, container)
+    own: dict[str, str] = {}
+    for entry in container.get("env") or []:
+        value = _env_value(store, pod, namespace, entry, Layers(links, sources, own))
+        if value is not None:
+            own[entry["name"]] = value
+    return Layers(links, sources, own)
+
+
+def _env_from(store: Store, namespace: str, container: Obj) -> dict[str, str]:
+    """What envFrom names. ConfigMissing."""
+    out: dict[str, str] = {}
     for source in container.get("envFrom") or []:
         for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
             if field in source:
                 ref = source[field]
                 for key, data in _data(store, kind, namespace, ref["name"], bool(ref.get("optional"))).items():
                     out[source.get("prefix", "") + key] = data.decode(errors="replace")
-    own: dict[str, str] = {}
-    for entry in container.get("env") or []:
-        value = _env_value(store, pod, namespace, entry, {**out, **own})
-        if value is not None:
-            own[entry["name"]] = value
-    out.update(own)
     return out
 
 
-def _env_value(store: Store, pod: Obj, namespace: str, entry: Obj, known: dict[str, str]) -> str | None:
+def _env_value(store: Store, pod: Obj, namespace: str, entry: Obj, known: Mapping[str, str]) -> str | None:
     source = entry.get("valueFrom")
     if not source:
         return expand(str(entry.get("value", "")), known)
@@ -124,7 +154,7 @@ def _env_value(store: Store, pod: Obj, namespace: str, entry: Obj, known: dict[s
     return ""
 
 
-def expand(text: str, env: dict[str, str]) -> str:
+def expand(text: str, env: Mapping[str, str]) -> str:
     """$(NAME) by its value, $$ by $; unknown references stay. Kubernetes: third_party/forked/golang/expansion."""
 
     def one(found: re.Match[str]) -> str:

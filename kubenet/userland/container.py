@@ -23,6 +23,7 @@ from kubenet.kernel.netns import NetNamespace
 from kubenet.kernel.socket.fdtable import FdTable
 from kubenet.kernel.socket.file import POLLOUT, File, PipeWriter, make_pipe, oserror
 from kubenet.units import SEC
+from kubenet.userland.environ import Layers
 from kubenet.userland.images import Image, find_image
 from kubenet.userland.process import SIGCHLD, SIGKILL, SIGNAL_NUMBERS, Main, Process
 from kubenet.userland.tools import load_tool
@@ -92,7 +93,7 @@ class Container:
         self.hostname = hostname or name
         self.command = command
         self.args = args
-        self.env = {"PATH": PATH, "HOSTNAME": self.hostname, "HOME": "/root", **self.image.env, **(env or {})}
+        self.env = Layers({"PATH": PATH, "HOSTNAME": self.hostname, "HOME": "/root"}, self.image.env, env or {})
         self.workdir = workdir or self.image.workdir
         self.mounts = dict(mounts or {})
         self.resolv_conf = resolv_conf
@@ -196,7 +197,7 @@ class Container:
                 failure = errno.EACCES
         raise oserror(failure)
 
-    def _new_process(self, argv: list[str], main: Main, fds: FdTable, env: dict[str, str], cwd: str, ppid: int) -> Process:
+    def _new_process(self, argv: list[str], main: Main, fds: FdTable, env: Mapping[str, str], cwd: str, ppid: int) -> Process:
         pid = self._next_pid
         self._next_pid += 1
         proc = Process(self, pid, ppid, argv, main, fds, env, cwd)
@@ -218,11 +219,11 @@ class Container:
         fds.install(OpenFile(self.loop, "/dev/null", Device("null"), 0, self.vfs.now))
         for stream in (1, 2):
             fds.install(OutputFile(self.loop, self._log, stream))
-        proc = self._start(argv, fds, dict(self.env), self.workdir)
+        proc = self._start(argv, fds, self.env, self.workdir)
         self.main = proc
         return proc
 
-    def _start(self, argv: list[str], fds: FdTable, env: dict[str, str], cwd: str) -> Process:
+    def _start(self, argv: list[str], fds: FdTable, env: Mapping[str, str], cwd: str) -> Process:
         try:
             main, argv = self.resolve(argv, env, cwd)
         except OSError as error:
@@ -266,7 +267,7 @@ class Container:
             fds.install(reader)
             for stream in (1, 2):
                 fds.install(OutputFile(self.loop, sink, stream))
-        full = {**self.env, **({"TERM": "xterm"} if tty else {}), **(env or {})}
+        full = Layers(self.env, {"TERM": "xterm"} if tty else {}, env or {})
         proc = self._start(list(argv), fds, full, cwd or self.workdir)
         holder.append(proc)
         if terminal is not None:
@@ -284,7 +285,7 @@ class Container:
         fds.install(OpenFile(self.loop, "/dev/null", Device("null"), 0, self.vfs.now))
         for stream in (1, 2):
             fds.install(OutputFile(self.loop, lambda number, data: holder[0].output.append((number, data)), stream))
-        proc = self._new_process(argv, main, fds, dict(self.env), "/", 0)
+        proc = self._new_process(argv, main, fds, self.env, "/", 0)
         holder.append(proc)
         proc.start()
         return proc

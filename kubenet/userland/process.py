@@ -15,13 +15,14 @@ Sources: signal(7), pid_namespaces(7), exit(3), Linux kernel/signal.c (SIGNAL_UN
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.socket.fdtable import FdTable
 from kubenet.sim.rng import Stream
 from kubenet.sim.task import Killed, Task, current_or_none, spawn
 from kubenet.sim.wait import WaitQueue
+from kubenet.userland.environ import Layers
 from kubenet.userland.syscalls import SignalInterrupt, Sys
 
 if TYPE_CHECKING:
@@ -55,13 +56,13 @@ class Process:
     """One program in execution."""
 
     __slots__ = (
-        "pid", "ppid", "container", "net", "fds", "env", "cwd", "argv", "main", "task", "threads", "exit_code", "done", "dead",
+        "pid", "ppid", "container", "net", "fds", "_env", "cwd", "argv", "main", "task", "threads", "exit_code", "done", "dead",
         "exit_wait", "child_wait", "signal_wait", "children", "handlers", "pending", "signals_seen", "sys", "umask", "uid",
         "signaled", "world", "on_exit", "started", "label", "vfs", "output", "stdin", "extra", "_random",
     )
 
     def __init__(self, container: Container, pid: int, ppid: int, argv: list[str], main: Main, fds: FdTable,
-                 env: dict[str, str], cwd: str) -> None:
+                 env: Mapping[str, str], cwd: str) -> None:
         loop = container.loop
         self.pid = pid
         self.ppid = ppid
@@ -69,7 +70,7 @@ class Process:
         self.net: NetNamespace = container.net
         self.vfs: Vfs = container.vfs
         self.fds = fds
-        self.env = env
+        self._env: Mapping[str, str] = env
         self.cwd = cwd
         self.argv = argv
         self.main = main
@@ -100,6 +101,18 @@ class Process:
 
     def __repr__(self) -> str:
         return f"<Process {self.label} {self.argv[0] if self.argv else ''}>"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment, a dict of this process's own from the first look on."""
+        found = self._env
+        if not isinstance(found, dict):
+            found = self._env = found.merged() if isinstance(found, Layers) else dict(found)
+        return found
+
+    @env.setter
+    def env(self, env: dict[str, str]) -> None:
+        self._env = env
 
     # ---- life -------------------------------------------------------------------------------------------------------
 
