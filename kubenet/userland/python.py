@@ -157,10 +157,8 @@ def _interactive(world: World) -> int:
             proc.out("\n")
             return 0
         lines += line
-        import codeop
-
         try:
-            code = codeop.compile_command(lines.rstrip("\n") if not lines.endswith("\n\n") else lines, "<stdin>", "single")
+            code = world.load("codeop").compile_command(lines.rstrip("\n") if not lines.endswith("\n\n") else lines, "<stdin>", "single")
             if code is None and line != "\n":
                 continue
             lines = ""

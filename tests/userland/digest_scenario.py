@@ -13,6 +13,7 @@ for program, client, _ in CLIENTS:
     lab.start(server, ["python3", "-c", program])
     lab.wait(0.5)
     lab.python(box, client)
-for command in ("curl -s 10.48.1.6 | wc -c", "ping -c 3 10.48.1.6", "ss -tanp; ip a; ip n", "for i in 1 2; do curl -s 10.48.1.6 & done; wait"):
+for command in ("curl -s 10.48.1.6 | wc -c", "ping -c 3 10.48.1.6", "ss -tanp; ip a; ip n",
+                "for i in 1 2; do curl -s 10.48.1.6 & done; wait"):
     lab.run(box, command)
 print(lab.loop.ledger.digest(), lab.loop.step)

@@ -13,7 +13,8 @@ SCENARIO = Path(__file__).parent / "digest_scenario.py"
 def test_digest_does_not_depend_on_the_hash_seed() -> None:
     """77 and 0 order sets of strings differently."""
     runs = [
-        subprocess.run([sys.executable, str(SCENARIO)], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        subprocess.run([sys.executable, str(SCENARIO)], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True,
+                       check=True)
         for seed in ("0", "77")
     ]
     assert runs[0].stdout == runs[1].stdout

@@ -274,3 +274,31 @@ def test_refused_modules_say_so_with_enosys(lab: Any, box: Any) -> None:
 
 
 POD_VERSION = __import__("kubenet.userland.world", fromlist=["POD_LIB"]).POD_LIB.rpartition("python")[2]
+
+
+def test_the_prompt_shows_values_in_the_pod_and_nowhere_else(lab: Any, box: Any, capfd: Any) -> None:
+    from kubenet.userland.container import feed
+
+    seen: list[bytes] = []
+    proc = box.exec(["python3"], stdin=True, tty=True, on_output=lambda _stream, data: seen.append(data))
+    lab.wait(0.1)
+    for line in (b"x = 5\r", b"x * 2\r", b"def f():\r", b"  return 'seven'\r", b"\r", b"f()\r", b"1/0\r", b"exit(3)\r"):
+        feed(proc, line)
+        lab.wait(0.1)
+    assert b"".join(seen).decode().replace("\r", "") == (
+        ">>> x = 5\n>>> x * 2\n10\n>>> def f():\n...   return 'seven'\n... \n>>> f()\n'seven'\n>>> 1/0\n"
+        'Traceback (most recent call last):\n  File "<stdin>", line 1, in <module>\nZeroDivisionError: division by zero\n>>> exit(3)\n')
+    assert proc.exit_code == 3
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_a_program_prints_reaches_the_host(lab: Any, box: Any, capfd: Any) -> None:
+    lab.python(box, """
+import sys, warnings, threading, code, traceback
+print("x"); print("y", file=sys.stderr); sys.stdout.write("z"); warnings.warn("w"); exec(compile("41 + 1", "s", "single"))
+threading.Thread(target=lambda: 1 / 0).start()
+class D:
+    def __del__(self): raise ValueError("in del")
+d = D()
+""")
+    assert capfd.readouterr() == ("", "")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 from typing import Any
 
 from kubenet.userland.shims.io_ import open as pod_open
 from kubenet.userland.world import current_world
+
+
+PyCF_ALLOW_INCOMPLETE = 0x4000  # codeop's flag; it makes no sense for a tree
 
 
 def _import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
@@ -42,6 +46,23 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
+def _compile(source: Any, filename: Any, mode: str, flags: int = 0, dont_inherit: bool = False, optimize: int = -1, **more: Any) -> Any:
+    """compile(). In mode "single" the interpreter would show values through the host's sys.displayhook; here through the pod's."""
+    if mode == "single" and not flags & ast.PyCF_ONLY_AST:
+        tree = source if isinstance(source, ast.AST) else builtins.compile(source, filename, mode, flags | ast.PyCF_ONLY_AST, True)
+        for number, statement in enumerate(tree.body):  # type: ignore[attr-defined]
+            if isinstance(statement, ast.Expr):
+                shown = ast.Call(ast.Name("__displayhook__", ast.Load()), [statement.value], [])
+                tree.body[number] = ast.copy_location(ast.Assign([ast.Name("__", ast.Store())], shown), statement)  # type: ignore[attr-defined]
+        source = ast.fix_missing_locations(tree)
+        flags &= ~PyCF_ALLOW_INCOMPLETE
+    return builtins.compile(source, filename, mode, flags, True, optimize, **more)
+
+
+def _display(value: Any) -> None:
+    current_world().sys.displayhook(value)
+
+
 def table() -> dict[str, Any]:
     """A new dict of builtins."""
     out = {name: value for name, value in vars(builtins).items() if name not in _SITE}
@@ -49,11 +70,12 @@ def table() -> dict[str, Any]:
     return out
 
 
-for _function, _name in ((_import, "__import__"), (_print, "print"), (_input, "input"), (_exit, "exit")):
+for _function, _name in ((_compile, "compile"), (_import, "__import__"), (_print, "print"), (_input, "input"), (_exit, "exit")):
     _function.__name__ = _function.__qualname__ = _name
 
 _SITE = ("exit", "quit", "copyright", "credits", "license", "help", "_", "breakpoint", "__IPYTHON__", "reveal_type")
 _OURS: dict[str, Any] = {
-    "__import__": _import, "print": _print, "input": _input, "open": pod_open, "exit": _exit, "quit": _exit, "help": _nothing,
+    "__import__": _import, "print": _print, "input": _input, "open": pod_open, "exit": _exit, "quit": _exit, "compile": _compile,
+    "__displayhook__": _display, "help": _nothing,
     "breakpoint": _nothing, "__name__": "builtins", "__spec__": None, "__loader__": None,
 }
