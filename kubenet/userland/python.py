@@ -192,6 +192,8 @@ def finish(world: World, code: int) -> int:
         atexit = world.modules.get("atexit")
         if atexit is not None:
             atexit._run_exitfuncs()
+        _flush(world)
+        _forget_main(world)
     except (Killed, Exit, SignalInterrupt):
         raise
     except SystemExit as leave:
@@ -199,6 +201,16 @@ def finish(world: World, code: int) -> int:
     except BaseException as error:
         proc.err(format_exception(world, error))
     return code if _flush(world) else 120
+
+
+def _forget_main(world: World) -> None:
+    """Objects that only the program's names held are gone, their destructors run. CPython: finalize_modules()."""
+    main_module = world.modules.get("__main__")
+    if main_module is not None:
+        table = main_module.__dict__
+        names = [name for name in table if name != "__builtins__"]
+        for name in sorted(names, key=lambda n: not (n.startswith("_") and not n.startswith("__"))):
+            table[name] = None
 
 
 def _flush(world: World) -> bool:

