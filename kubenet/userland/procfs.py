@@ -101,8 +101,19 @@ def write_sysctl(net: NetNamespace, name: str, text: str) -> None:
         raise oserror(errno.ENOENT)
     if leaf in ("tcp_available_congestion_control",):
         raise oserror(errno.EACCES)
-    setattr(section, leaf, value)
-    _effects(net, name.rpartition(".")[0], leaf, value)
+    _store(net, section, name, leaf, value)
+
+
+def _store(net: NetNamespace, section: Any, name: str, leaf: str, value: Any) -> None:
+    """Settings that other tables were computed with go through IPv4's own doors."""
+    from kubenet.kernel.ipv4.devinet import inet_conf_write, ip_forward_write
+
+    if name == "net.ipv4.ip_forward":
+        ip_forward_write(net, value)
+    elif name.startswith("net.ipv4.conf."):
+        inet_conf_write(net, name.removeprefix("net.ipv4.conf.").rpartition(".")[0], leaf, value)
+    else:
+        setattr(section, leaf, value)
 
 
 def _write_host(net: NetNamespace, leaf: str, value: int) -> None:
@@ -117,17 +128,6 @@ def _write_host(net: NetNamespace, leaf: str, value: int) -> None:
         host.nf_conntrack_buckets = value
     else:
         host.nf_conntrack_max = value
-
-
-def _effects(net: NetNamespace, prefix: str, leaf: str, value: Any) -> None:
-    """ip_forward and conf.all.forwarding are one switch that sets every device; routing caches forget what they knew."""
-    conf4 = net.sysctl.conf4
-    if leaf == "ip_forward" or (leaf == "forwarding" and prefix.endswith("conf.all")):
-        net.sysctl.ipv4.ip_forward = int(bool(value))
-        for conf in conf4.values():
-            conf.forwarding = int(bool(value))
-    if prefix.startswith("net.ipv4"):
-        net.rt_genid += 1
 
 
 def _sysctl_dir(container: Container, prefix: str) -> DynamicDir:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64 as b64
 import hashlib
 import re
+import warnings
 from collections.abc import Callable, Iterator
 
 from kubenet.units import SEC
@@ -348,7 +349,9 @@ def regex_of(pattern: str, extended: bool, fixed: bool, ignore_case: bool) -> re
         for name, chars in (("[:digit:]", "0-9"), ("[:alpha:]", "a-zA-Z"), ("[:alnum:]", "a-zA-Z0-9"), ("[:space:]", r"\s"),
                             ("[:upper:]", "A-Z"), ("[:lower:]", "a-z"), ("[:xdigit:]", "0-9a-fA-F"), ("[:blank:]", " \t")):
             source = source.replace(name, chars)
-    return re.compile(source, re.IGNORECASE if ignore_case else 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # [[ means what it always meant
+        return re.compile(source, re.IGNORECASE if ignore_case else 0)
 
 
 @tool("grep", "egrep", "fgrep")
