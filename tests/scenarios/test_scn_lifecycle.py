@@ -14,7 +14,20 @@ import pytest
 from kubenet.errors import KubenetError
 from kubenet.units import MSEC, SEC
 from tests.scenarios.world import (
-    AF_INET, CLIENT, DGRAM, ECONNREFUSED, ECONNRESET, STREAM, World, connect, deployment, http_get, listener, netexec, pod, service, udp_ask,
+    AF_INET,
+    CLIENT,
+    DGRAM,
+    ECONNREFUSED,
+    ECONNRESET,
+    STREAM,
+    World,
+    connect,
+    deployment,
+    listener,
+    netexec,
+    pod,
+    service,
+    udp_ask,
 )
 
 UDP_VIP = "10.96.0.60"

@@ -14,7 +14,21 @@ import pytest
 
 from kubenet.units import MSEC, SEC
 from tests.scenarios.world import (
-    AF_INET, CLIENT, DGRAM, ECONNREFUSED, EPERM, ETIMEDOUT, SYN, ACK, World, connect, http_get, netexec, pod, service, udp_ask,
+    ACK,
+    AF_INET,
+    CLIENT,
+    DGRAM,
+    ECONNREFUSED,
+    EPERM,
+    ETIMEDOUT,
+    SYN,
+    World,
+    connect,
+    http_get,
+    netexec,
+    pod,
+    service,
+    udp_ask,
 )
 
 FAR, NEAR = "10.48.2.20", "10.48.1.20"  # the only endpoints of their Services, on node-2 and node-1

@@ -13,7 +13,18 @@ import pytest
 from kubenet.units import MSEC, SEC
 from kubenet.wire.addr import ip4_text
 from tests.scenarios.world import (
-    ACK, AF_INET, CLIENT, DGRAM, ECONNREFUSED, RST, SYN, World, connect, listener, netexec, service,
+    ACK,
+    AF_INET,
+    CLIENT,
+    DGRAM,
+    ECONNREFUSED,
+    RST,
+    SYN,
+    World,
+    connect,
+    listener,
+    netexec,
+    service,
 )
 
 FAR_VIP = "10.96.0.11"
