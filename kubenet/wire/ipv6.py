@@ -26,6 +26,36 @@ class Ipv6Hdr(Header):
         self.tclass = tclass
         self.flow = flow
 
+    # The names IPv4 has for the same things, so that netfilter's rules read both headers alike.
+
+    @property
+    def proto(self) -> int:
+        """What follows this header: IpHdr.proto."""
+        return self.nexthdr
+
+    @property
+    def ttl(self) -> int:
+        """The hop limit: IpHdr.ttl."""
+        return self.hop_limit
+
+    @ttl.setter
+    def ttl(self, value: int) -> None:
+        self.hop_limit = value
+
+    @property
+    def tos(self) -> int:
+        """The traffic class: IpHdr.tos."""
+        return self.tclass
+
+    @tos.setter
+    def tos(self, value: int) -> None:
+        self.tclass = value
+
+    @property
+    def frag(self) -> int:
+        """IpHdr.frag of a packet that is no fragment: this header cannot be one."""
+        return 0
+
     def copy(self) -> Ipv6Hdr:
         return Ipv6Hdr(self.saddr, self.daddr, self.nexthdr, self.hop_limit, self.tclass, self.flow)
 

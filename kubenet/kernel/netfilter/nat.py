@@ -37,12 +37,13 @@ from kubenet.kernel.netfilter.conntrack.entry import (
 )
 from kubenet.kernel.netfilter.conntrack.expire import nf_ct_acct_update, nf_ct_kill
 from kubenet.kernel.netfilter.conntrack.text import ct_summary
-from kubenet.kernel.netfilter.conntrack.tuple import AF_INET, ORIGINAL, REPLY, inverse
+from kubenet.kernel.netfilter.conntrack.tuple import AF_INET, AF_INET6, ORIGINAL, REPLY, inverse
 from kubenet.kernel.netfilter.core import (
     ACCEPT,
     DROP,
     INPUT,
     NFPROTO_IPV4,
+    NFPROTO_IPV6,
     OUTPUT,
     POSTROUTING,
     PREROUTING,
@@ -65,6 +66,7 @@ from kubenet.kernel.netfilter.nat_unique import (
     get_unique_tuple,
 )
 from kubenet.kernel.skbuff import (
+    ETH_P_IP,
     IP_CT_ESTABLISHED,
     IP_CT_ESTABLISHED_REPLY,
     IP_CT_NEW,
@@ -110,6 +112,10 @@ def nf_nat_register_provider(net: NetNamespace, pf: int, hook: int, priority: in
     if net.nat is None:
         net.nat = NatState()
         _register_hooks(net)
+    if pf == NFPROTO_IPV6 and all(family != pf for family, _ in net.nat.providers):
+        from kubenet.kernel.netfilter.nat6 import register_hooks
+
+        register_hooks(net)
     providers = net.nat.providers.setdefault((pf, hook), [])
     at = len(providers)
     while at > 0 and providers[at - 1][0] > priority:
@@ -127,6 +133,10 @@ def nf_nat_unregister_provider(net: NetNamespace, pf: int, hook: int, fn: Provid
         state.providers[(pf, hook)] = left
     else:
         state.providers.pop((pf, hook), None)
+    if pf == NFPROTO_IPV6 and all(family != pf for family, _ in state.providers):
+        from kubenet.kernel.netfilter.nat6 import unregister_hooks
+
+        unregister_hooks(net)
     if not state.providers:
         for where, _, hook_fn in _HOOKS:
             nf_unregister_net_hook(net, NFPROTO_IPV4, where, hook_fn)
@@ -404,7 +414,8 @@ inetaddr_chain.append(masq_inet_event)
 def _ends(skb: SkBuff, manip: int) -> str:
     ip, l4 = skb.ip, skb.l4
     addr, port = (ip.saddr, "sport") if manip == NF_NAT_MANIP_SRC else (ip.daddr, "dport")
-    return endpoint_text(addr, getattr(l4, port)) if hasattr(l4, port) else fmt(addr, AF_INET)
+    family = AF_INET if skb.protocol == ETH_P_IP else AF_INET6
+    return endpoint_text(addr, getattr(l4, port), family) if hasattr(l4, port) else fmt(addr, family)
 
 
 def _station_bound(skb: SkBuff, ct: NfConn, hook: int, manip: int) -> None:

@@ -32,7 +32,7 @@ from kubenet.kernel.netfilter.conntrack.entry import (
 )
 from kubenet.kernel.netfilter.conntrack.expire import nf_ct_kill
 from kubenet.kernel.netfilter.conntrack.tcp_states import SYN_SENT, TIME_WAIT
-from kubenet.kernel.netfilter.conntrack.tuple import IP4, ORIGINAL, REPLY, Tuple, inverse
+from kubenet.kernel.netfilter.conntrack.tuple import AF_INET6, IP4, ORIGINAL, REPLY, Tuple, inverse
 from kubenet.wire.ipv4 import IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
 
 if TYPE_CHECKING:
@@ -176,12 +176,36 @@ def _be32(addr: int) -> int:
     return int.from_bytes(addr.to_bytes(4, "big"), "little")
 
 
+def _words6(addr: int) -> tuple[int, ...]:
+    """An IPv6 address as four words, as a little-endian machine reads its bytes."""
+    raw = addr.to_bytes(16, "big")
+    return tuple(int.from_bytes(raw[at : at + 4], "little") for at in (0, 4, 8, 12))
+
+
+def _best_ip6(t: Tuple, rng: NatRange, ct: NfConn) -> int:
+    """An IPv6 address of the range, word by word: below a word that is not the range's last, any value will do."""
+    persistent = bool(rng.flags & NF_NAT_RANGE_PERSISTENT)
+    dst = _words6(t[2])
+    j = jhash2(_words6(t[0]), 0 if persistent else dst[3] ^ ct.zone.id)
+    addr, is_full = 0, False
+    for shift, word in zip((96, 64, 32, 0), dst, strict=True):
+        low, high = rng.min_addr >> shift & M32, rng.max_addr >> shift & M32
+        chosen = (j * M32 >> 32) if is_full else low + (j * (high - low + 1) >> 32)
+        is_full = is_full or chosen != high
+        addr = addr << 32 | chosen
+        j ^= 0 if persistent else word
+    return addr
+
+
 def find_best_ips_proto(t: Tuple, rng: NatRange, ct: NfConn, manip: int) -> Tuple:
     """`t` with an address of the range, a function of source and destination. Linux: find_best_ips_proto()."""
     if not rng.flags & NF_NAT_RANGE_MAP_IPS:
         return t
     addr = rng.min_addr
     if rng.min_addr != rng.max_addr:
+        if t[4] >> 8 == AF_INET6:
+            addr = _best_ip6(t, rng, ct)
+            return (addr, *t[1:]) if manip == NF_NAT_MANIP_SRC else (t[0], t[1], addr, t[3], t[4])
         seed = 0 if rng.flags & NF_NAT_RANGE_PERSISTENT else _be32(t[2]) ^ ct.zone.id
         j = jhash2((_be32(t[0]), 0, 0, 0), seed)  # the address as 16 bytes, as a tuple has it
         addr = rng.min_addr + (j * (rng.max_addr - rng.min_addr + 1) >> 32)

@@ -34,10 +34,7 @@ def saved(net, family, name):
     return [line for line in table(iptables_save(net, family, [name]), name) if not line.startswith("#")]
 
 
-IPV6 = pytest.mark.xfail(reason="the emulated iptables tools do not read IPv6 addresses yet", strict=False)
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=IPV6 if v == 6 else ()) for n, (v, _) in cases().items()])
+@pytest.mark.parametrize("name", list(cases()))
 def test_prints_what_the_real_kernel_printed(net, name):
     version, texts = cases()[name]
     family = AF_INET if version == 4 else AF_INET6

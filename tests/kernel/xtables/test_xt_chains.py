@@ -183,9 +183,9 @@ def test_known_lines_are_not_parsed_again(net: NetNamespace, monkeypatch: pytest
     parsed: list[list[str]] = []
     original = restore.parse_command
 
-    def counting(words: list[str], table: str = "filter", restore: bool = False):  # type: ignore[no-untyped-def]
+    def counting(words: list[str], *more: object, **options: object):  # type: ignore[no-untyped-def]
         parsed.append(words)
-        return original(words, table, restore)
+        return original(words, *more, **options)
 
     monkeypatch.setattr(restore, "parse_command", counting)
     iptables_restore(net, AF_INET, long_chain(50))

@@ -59,7 +59,6 @@ from kubenet.kernel.netfilter.core import (
     ACCEPT,
     DROP,
     INPUT,
-    NFPROTO_IPV4,
     OUTPUT,
     POSTROUTING,
     PREROUTING,
@@ -369,6 +368,15 @@ _HOOKS = ((PREROUTING, PRI_CONNTRACK, nf_conntrack_in), (OUTPUT, PRI_CONNTRACK, 
           (POSTROUTING, PRI_CONNTRACK_CONFIRM, nf_confirm), (INPUT, PRI_CONNTRACK_CONFIRM, nf_confirm))
 
 
+def _ipv6_conntrack_in(skb: SkBuff, hook: int) -> int:
+    from kubenet.kernel.netfilter.conntrack.ipv6 import ipv6_conntrack_in
+
+    return ipv6_conntrack_in(skb, hook)
+
+
+_HOOKS6 = ((PREROUTING, PRI_CONNTRACK, _ipv6_conntrack_in), (OUTPUT, PRI_CONNTRACK, _ipv6_conntrack_in), *_HOOKS[2:])
+
+
 def nf_conntrack_init_net(net: NetNamespace) -> ConntrackTable:
     """The namespace has a (still idle) connection table."""
     if net.ct is None:
@@ -382,10 +390,10 @@ def nf_ct_netns_get(net: NetNamespace, family: int = AF_INET) -> None:
     """The namespace tracks connections, as long as anyone needs it. Linux: nf_ct_netns_get()."""
     table = nf_conntrack_init_net(net)
     table.users[family] = table.users.get(family, 0) + 1
-    if family != AF_INET or table.users[family] > 1:
+    if table.users[family] > 1:
         return
-    for hook, priority, fn in _HOOKS:
-        nf_register_net_hook(net, NFPROTO_IPV4, hook, priority, fn, fn.__name__)
+    for hook, priority, fn in _HOOKS if family == AF_INET else _HOOKS6:
+        nf_register_net_hook(net, family, hook, priority, fn, fn.__name__)
     for ct in table.entries():
         nf_ct_tcp_fixup(ct)
 
@@ -396,6 +404,6 @@ def nf_ct_netns_put(net: NetNamespace, family: int = AF_INET) -> None:
     if table is None or not table.users.get(family):
         return
     table.users[family] -= 1
-    if family == AF_INET and table.users[family] == 0:
-        for hook, _, fn in _HOOKS:
-            nf_unregister_net_hook(net, NFPROTO_IPV4, hook, fn)
+    if table.users[family] == 0:
+        for hook, _, fn in _HOOKS if family == AF_INET else _HOOKS6:
+            nf_unregister_net_hook(net, family, hook, fn)

@@ -8,7 +8,7 @@
 What lies where: spec.py the records; parse.py, words.py, options.py the reading; matches/ and targets/ the extensions;
 draft.py changes and commits; table.py tables and hooks; compile.py what runs for each packet; evaluate.py the walk that
 explains itself, and the plain interpreter that is the oracle.
-IPv4 only: an ip6tables would need its own header and addresses.
+Families: iptables and ip6tables are one engine over a table per family; what only one of them has is registered for it alone.
 """
 
 from kubenet.kernel.netfilter.xtables.command import iptables_command

@@ -12,7 +12,7 @@ from kubenet.kernel.netfilter.xtables.errors import VERSION_PROBLEM, IptcError, 
 from kubenet.kernel.netfilter.xtables.listing import list_chains, rule_sentence
 from kubenet.kernel.netfilter.xtables.parse import Command, Parser
 from kubenet.kernel.netfilter.xtables.save import front_text, tail_text
-from kubenet.kernel.netfilter.xtables.spec import RuleSpec
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, RuleSpec
 from kubenet.kernel.netfilter.xtables.table import TABLES, Table, xt_table
 from kubenet.kernel.netns import NetNamespace
 
@@ -170,10 +170,15 @@ def show(table: Table, command: Command) -> str:
                        command.line_numbers)
 
 
+def program_of(family: int) -> str:
+    """The tool's name in this family."""
+    return "iptables" if family == AF_INET else "ip6tables"
+
+
 def open_table(net: NetNamespace, family: int, name: str) -> Table:
     """The table, or the tool's words for its absence."""
     if name not in TABLES:
-        raise XtablesError(f"can't initialize iptables table `{name}': Table does not exist (do you need to insmod?)",
+        raise XtablesError(f"can't initialize {program_of(family)} table `{name}': Table does not exist (do you need to insmod?)",
                            VERSION_PROBLEM)
     return xt_table(net, family, name)
 
@@ -201,7 +206,7 @@ def run(net: NetNamespace, family: int, command: Command) -> str:
 
 def iptables_command(net: NetNamespace, family: int, argv: list[str]) -> tuple[int, str, str]:
     """`iptables` with these arguments (without the program's name): exit code, standard output, standard error."""
-    parser = Parser(argv, "filter", restore=False)
+    parser = Parser(argv, "filter", restore=False, family=family)
     command = parser.command
     try:
         parser.run()
@@ -209,6 +214,6 @@ def iptables_command(net: NetNamespace, family: int, argv: list[str]) -> tuple[i
             return 0, command.out, ""
         return 0, run(net, family, command), command.warning
     except XtablesError as error:
-        return error.status, "", command.warning + error.dress("iptables").text
+        return error.status, "", command.warning + error.dress(program_of(family)).text
     except IptcError as error:
-        return 1, error.out, command.warning + iptc_line(error)
+        return 1, error.out, command.warning + iptc_line(error, program_of(family))

@@ -20,7 +20,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubenet.kernel.netfilter.xtables.spec import CONTINUE, RETURN, Action, ChainSpec, Ctx, Header, Match, Predicate, RuleSpec
+from kubenet.kernel.netfilter.xtables.spec import (
+    CONTINUE,
+    FULL_MASK,
+    RETURN,
+    Action,
+    ChainSpec,
+    Ctx,
+    Header,
+    Match,
+    Predicate,
+    RuleSpec,
+)
 from kubenet.kernel.skbuff import SkBuff
 
 VERDICT, JUMP, GOTO, TARGET, NOTHING = 0, 1, 2, 3, 4
@@ -127,7 +138,7 @@ IndexKey = tuple[int, int, int]  # (daddr, proto, dport); -1: not demanded
 def index_key(rule: RuleSpec) -> IndexKey:
     """What a packet must have for the rule to match, as far as the index can tell."""
     head = rule.head
-    daddr = head.dst if head.dmask == 0xFFFFFFFF and not head.dst_inv else -1
+    daddr = head.dst if head.dmask == FULL_MASK[head.family] and not head.dst_inv else -1
     proto = head.proto if head.proto and not head.proto_inv else -1
     found = port_match(rule.matches)
     dport = -1

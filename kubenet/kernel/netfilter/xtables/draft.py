@@ -226,7 +226,7 @@ def mark_source_chains(table: Table, chains: dict[str, ChainSpec]) -> dict[str, 
             name, jumps = stack[-1]
             for jump in jumps:
                 if jump in table.builtin:
-                    raise kernel_error(table, f"ip_tables: bad jump from {name} to built-in chain {jump}", errno.EINVAL)
+                    raise kernel_error(table, f"{table.module}: bad jump from {name} to built-in chain {jump}", errno.EINVAL)
                 state = path.get(jump)
                 if state is None:
                     path[jump] = True
@@ -261,7 +261,7 @@ def check_table(table: Table, chains: dict[str, ChainSpec]) -> dict[str, int]:
             if jump not in chains:
                 raise IptcError(errno.ENOENT)
             if jump in table.builtin:
-                raise kernel_error(table, f"ip_tables: bad jump from {chain.name} to built-in chain {jump}", errno.EINVAL)
+                raise kernel_error(table, f"{table.module}: bad jump from {chain.name} to built-in chain {jump}", errno.EINVAL)
         old = before.get(chain.name)
         same = same and old is not None and old.jumps == chain.jumps
     reach = known if same else mark_source_chains(table, chains)
@@ -275,7 +275,7 @@ def check_table(table: Table, chains: dict[str, ChainSpec]) -> dict[str, int]:
         from kubenet.kernel.netfilter.conntrack import nf_ct_netns_get
 
         table.tracked = True
-        nf_ct_netns_get(table.net)
+        nf_ct_netns_get(table.net, table.family)
     return reach
 
 
@@ -295,7 +295,7 @@ def check_chain(table: Table, chain: ChainSpec, hooks: int) -> bool:
 
 def check_extension(table: Table, rule: RuleSpec, ext: Extension, kind: str, hooks: int) -> None:
     """xt_check_match(), xt_check_target(): -p, table and hooks are what it needs."""
-    prefix = f"ip_tables: {ext.NAME} {kind}:"
+    prefix = f"{table.module}: {ext.NAME} {kind}:"
     if ext.TABLES and table.name not in ext.TABLES:
         raise kernel_error(table, f"{prefix} only valid in {ext.TABLES[0]} table, not {table.name}", errno.EINVAL)
     if hooks & ~ext.HOOKS:

@@ -37,7 +37,7 @@ class XtablesError(Exception):
         elif not text.endswith("\n"):
             text += "\n"
         if self.status == VERSION_PROBLEM:
-            text += "Perhaps iptables or your kernel needs to be upgraded.\n"
+            text += f"Perhaps {program} or your kernel needs to be upgraded.\n"
         self.text = text
         self.args = (text.rstrip("\n"),)
         return self
@@ -77,7 +77,7 @@ def iptc_strerror(number: int, op: str = "") -> str:
     return _WORDS.get((op, number)) or _WORDS.get(("", number)) or f"Unknown error {number}"
 
 
-def iptc_line(error: IptcError) -> str:
+def iptc_line(error: IptcError, program: str = "iptables") -> str:
     """What the iptables tool prints for it."""
     more = " Run `dmesg' for more information." if error.errno == errno.EINVAL else ""
-    return f"iptables: {error.strerror}.{more}\n"
+    return f"{program}: {error.strerror}.{more}\n"

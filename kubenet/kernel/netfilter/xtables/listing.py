@@ -6,10 +6,9 @@ Sources: iptables 1.8.9 print_header(), print_firewall() (iptables.c), print_rul
 from __future__ import annotations
 
 from kubenet.kernel.netfilter.xtables.names import protocol_name
-from kubenet.kernel.netfilter.xtables.save import mask_text
-from kubenet.kernel.netfilter.xtables.spec import Header, RuleSpec
+from kubenet.kernel.netfilter.xtables.save import addr_text, network_text
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, FULL_MASK, Header, RuleSpec
 from kubenet.kernel.netfilter.xtables.table import Table
-from kubenet.wire.addr import ip4_text
 
 
 def number_text(value: int, exact: bool, width: int) -> str:
@@ -25,11 +24,11 @@ def number_text(value: int, exact: bool, width: int) -> str:
     raise AssertionError("unreachable")
 
 
-def address_text(addr: int, mask: int, numeric: bool) -> str:
+def address_text(addr: int, mask: int, numeric: bool, family: int = AF_INET) -> str:
     """10.0.0.1, 10.0.0.0/8, 0.0.0.0/0 or anywhere."""
     if mask == 0:
-        return "0.0.0.0/0" if numeric else "anywhere"
-    return ip4_text(addr) + ("" if mask == 0xFFFFFFFF else mask_text(mask))
+        return ("0.0.0.0/0" if family == AF_INET else "::/0") if numeric else "anywhere"
+    return addr_text(addr, family) if mask == FULL_MASK[family] else network_text(addr, mask, family)
 
 
 def target_name(rule: RuleSpec) -> str:
@@ -69,8 +68,8 @@ def rule_line(
     out += f"{target_name(rule):<9} {'!' if head.proto_inv else ' '}{proto:<4} {fragment_text(head)} "
     if verbose:
         out += f" {interface_text(head.iface, head.in_inv, numeric):<6} {interface_text(head.outface, head.out_inv, numeric):<6} "
-    out += f"{'!' if head.src_inv else ' '}{address_text(head.src, head.smask, numeric):<19} "
-    out += f"{'!' if head.dst_inv else ' '}{address_text(head.dst, head.dmask, numeric):<19} "
+    out += f"{'!' if head.src_inv else ' '}{address_text(head.src, head.smask, numeric, head.family):<19} "
+    out += f"{'!' if head.dst_inv else ' '}{address_text(head.dst, head.dmask, numeric, head.family):<19} "
     return out + details(rule, numeric) + "\n"
 
 
@@ -79,8 +78,8 @@ def rule_sentence(rule: RuleSpec) -> str:
     head = rule.head
     out = f"{target_name(rule)} {'!' if head.proto_inv else ' '}{protocol_name(head.proto)} opt {fragment_text(head)} "
     out += f"in {interface_text(head.iface, head.in_inv, True)} out {interface_text(head.outface, head.out_inv, True)} "
-    out += f"{'!' if head.src_inv else ' '}{address_text(head.src, head.smask, True)} "
-    out += f"{'!' if head.dst_inv else ' '}-> {address_text(head.dst, head.dmask, True)}  "
+    out += f"{'!' if head.src_inv else ' '}{address_text(head.src, head.smask, True, head.family)} "
+    out += f"{'!' if head.dst_inv else ' '}-> {address_text(head.dst, head.dmask, True, head.family)}  "
     return out + details(rule, True) + "\n"
 
 

@@ -29,6 +29,7 @@ class Opt:
     mand: bool = False
     excl: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    read6: Reader | None = None  # how ip6tables reads it, if otherwise
     alias: str = ""  # the option this is another spelling of
     args: int = 1
 
@@ -36,10 +37,11 @@ class Opt:
 class Got:
     """The options given to one loaded match or target."""
 
-    __slots__ = ("ext", "options", "values")
+    __slots__ = ("ext", "options", "values", "family")
 
-    def __init__(self, ext: str, options: dict[str, Opt]) -> None:
+    def __init__(self, ext: str, options: dict[str, Opt], family: int = 2) -> None:
         self.ext = ext
+        self.family = family
         self.options = options
         self.values: dict[str, tuple[Any, bool]] = {}
 
@@ -50,7 +52,8 @@ class Got:
             raise XtablesError(f'{self.ext}: option "--{opt.name}" can only be used once.\n')
         if invert and not opt.invert:
             raise XtablesError(f'{self.ext}: option "--{opt.name}" cannot be inverted.\n')
-        value = True if opt.read is None else opt.read(text, self.ext, opt.name)
+        read = opt.read6 if self.family == 10 and opt.read6 is not None else opt.read
+        value = True if read is None else read(text, self.ext, opt.name)
         self.values[name] = (value, invert)
 
     def get(self, name: str, default: Any = None) -> Any:

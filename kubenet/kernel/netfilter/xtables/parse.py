@@ -17,7 +17,20 @@ from kubenet.kernel.netfilter.xtables import targets as _targets
 from kubenet.kernel.netfilter.xtables.errors import PARAMETER_PROBLEM, XtablesError
 from kubenet.kernel.netfilter.xtables.names import PROTOCOL_NAMES
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, number
-from kubenet.kernel.netfilter.xtables.spec import MATCHES, STANDARD, TARGETS, Extension, Header, Match, RuleSpec, Target
+from kubenet.kernel.netfilter.xtables.spec import (
+    AF_INET,
+    AF_INET6,
+    STANDARD,
+    TARGETS,
+    TARGETS6,
+    Extension,
+    Header,
+    Match,
+    RuleSpec,
+    Target,
+    find_match,
+    find_target,
+)
 from kubenet.kernel.netfilter.xtables.words import (
     CHAIN_MAX,
     COMMANDS,
@@ -82,14 +95,15 @@ class Parser:
     """One command line being read."""
 
     __slots__ = ("words", "at", "command", "head", "given", "invert", "protocol", "proto_used", "names", "loaded", "target",
-                 "sources", "dests", "restore")
+                 "sources", "dests", "restore", "family")
 
-    def __init__(self, words: list[str], table: str, restore: bool) -> None:
+    def __init__(self, words: list[str], table: str, restore: bool, family: int = AF_INET) -> None:
         self.words = words
+        self.family = family
         self.at = 0
         self.command = Command()
         self.command.table = table
-        self.head = Header()
+        self.head = Header(family)
         self.given: dict[str, None] = {}  # letters of the options seen
         self.invert = False
         self.protocol = ""
@@ -100,6 +114,11 @@ class Parser:
         self.sources: list[tuple[int, int]] = [(0, 0)]
         self.dests: list[tuple[int, int]] = [(0, 0)]
         self.restore = restore
+
+    @property
+    def program(self) -> str:
+        """The tool's name in this family."""
+        return "iptables" if self.family == AF_INET else "ip6tables"
 
     def run(self) -> Command:
         """Reads all words. Raises XtablesError."""
@@ -163,8 +182,8 @@ class Parser:
             return hits[0]
         if self.protocol and not self.proto_used:
             self.proto_used = True
-            proto_match = PROTOCOL_NAMES.get(self.head.proto, "")
-            if proto_match in MATCHES and proto_match in ("tcp", "udp", "icmp", "sctp"):
+            proto_match = PROTOCOL_NAMES.get(self.head.proto, "").replace("ipv6-icmp", "icmp6")
+            if find_match(proto_match, self.family) and proto_match in ("tcp", "udp", "icmp", "icmp6", "sctp"):
                 self.load_match(proto_match)
                 return self.names.get(name) or self.guess(name)
         raise XtablesError(f'unknown option "--{name}"')
@@ -197,10 +216,10 @@ class Parser:
 
     def load_match(self, name: str) -> None:
         """-m name"""
-        cls = MATCHES.get(name)
+        cls = find_match(name, self.family)
         if cls is None:
             raise XtablesError(f"Couldn't load match `{name}':No such file or directory\n")
-        self.loaded.append((cls, Got(name, cls.OPTS)))
+        self.loaded.append((cls, Got(name, cls.OPTS, self.family)))
         if cls.OPTS:
             self.names.update(option_table(cls))
 
@@ -226,12 +245,12 @@ class Parser:
     def _source(self, value: str) -> None:
         self.set_option("s", True)
         self.head.src_inv = self.invert
-        self.sources = parse_addresses(value, self.invert)
+        self.sources = parse_addresses(value, self.invert, self.family)
 
     def _destination(self, value: str) -> None:
         self.set_option("d", True)
         self.head.dst_inv = self.invert
-        self.dests = parse_addresses(value, self.invert)
+        self.dests = parse_addresses(value, self.invert, self.family)
 
     def _protocol(self, value: str) -> None:
         self.set_option("p", True)
@@ -250,6 +269,8 @@ class Parser:
         self.head.outface, self.head.out_inv = parse_interface(value), self.invert
 
     def _fragment(self, value: str) -> None:
+        if self.family == AF_INET6:
+            raise XtablesError("`-f' is not supported in IPv6, use -m frag instead")
         self.set_option("f", True)
         self.head.frag = -1 if self.invert else 1
 
@@ -257,9 +278,9 @@ class Parser:
         self.set_option("j")
         name = parse_target(value)
         self.command.jump = name
-        cls = TARGETS.get(name)
+        cls = find_target(name, self.family)
         if cls is not None:
-            self.target = (cls, Got(name, cls.OPTS))
+            self.target = (cls, Got(name, cls.OPTS, self.family))
             if cls.OPTS:
                 self.names.update(option_table(cls))
 
@@ -276,7 +297,7 @@ class Parser:
         if self.invert:
             raise XtablesError("unexpected ! flag before --table")
         if self.restore:
-            raise XtablesError("The -t option cannot be used in iptables-restore.\n")
+            raise XtablesError(f"The -t option cannot be used in {self.program}-restore.\n")
         self.command.table = value
 
     def _numeric(self, value: str) -> None:
@@ -312,7 +333,7 @@ class Parser:
 
     def _wait(self, value: str) -> None:
         if self.restore:
-            raise XtablesError("You cannot use `-w' from iptables-restore")
+            raise XtablesError(f"You cannot use `-w' from {self.program}-restore")
         text = value or (self.words[self.at] if is_argument(self.words, self.at) else "")
         if not value and text:
             self.at += 1
@@ -329,7 +350,16 @@ class Parser:
     def _nothing(self, value: str) -> None:
         pass
 
+    def _ipv4(self, value: str) -> None:
+        if self.family != AF_INET:
+            self._other_family()
+
     def _ipv6(self, value: str) -> None:
+        if self.family != AF_INET6:
+            self._other_family()
+
+    def _other_family(self) -> None:
+        """-4 to ip6tables, -6 to iptables: wrong, but in restore's input such a line is passed over."""
         if not self.restore:
             raise XtablesError("", plain=True, status=PARAMETER_PROBLEM)
         self.command.skip = True
@@ -337,10 +367,10 @@ class Parser:
     def _version(self, value: str) -> None:
         if self.invert:
             raise XtablesError("cannot have ! before -V")
-        self.command.out = "iptables v1.8.9 (legacy)\n"
+        self.command.out = f"{self.program} v1.8.9 (legacy)\n"
 
     def _help(self, value: str) -> None:
-        self.command.out = USAGE
+        self.command.out = USAGE.replace("iptables", self.program)
 
     # --- commands
 
@@ -455,7 +485,7 @@ def check_new_name(name: str) -> None:
     """A chain may have this name. iptables: parse_chain()."""
     if name.startswith(("-", "!")):
         raise XtablesError(f"chain name not allowed to start with `{name[0]}'")
-    if name in TARGETS or name in STANDARD:
+    if name in TARGETS or name in TARGETS6 or name in STANDARD:
         raise XtablesError("chain name may not clash with target name")
 
 
@@ -463,10 +493,10 @@ _HANDLERS = {
     "s": Parser._source, "d": Parser._destination, "p": Parser._protocol, "i": Parser._in, "o": Parser._out,
     "f": Parser._fragment, "j": Parser._jump, "g": Parser._goto, "m": Parser._match, "t": Parser._table,
     "n": Parser._numeric, "x": Parser._exact, "v": Parser._verbose, "0": Parser._line_numbers, "c": Parser._counters,
-    "w": Parser._wait, "W": Parser._wait_interval, "b": Parser._nothing, "M": Parser._nothing, "4": Parser._nothing,
+    "w": Parser._wait, "W": Parser._wait_interval, "b": Parser._nothing, "M": Parser._nothing, "4": Parser._ipv4,
     "6": Parser._ipv6, "V": Parser._version, "h": Parser._help,
 }
 
-def parse_command(words: list[str], table: str = "filter", restore: bool = False) -> Command:
+def parse_command(words: list[str], table: str = "filter", restore: bool = False, family: int = AF_INET) -> Command:
     """The command these words (without the program's name) ask for. Raises XtablesError."""
-    return Parser(words, table, restore).run()
+    return Parser(words, table, restore, family).run()

@@ -20,14 +20,13 @@ from kubenet.kernel.netfilter.xtables.command import apply, check_target
 from kubenet.kernel.netfilter.xtables.draft import Edit, Work
 from kubenet.kernel.netfilter.xtables.errors import OTHER_PROBLEM, PARAMETER_PROBLEM, IptcError, XtablesError, iptc_strerror
 from kubenet.kernel.netfilter.xtables.parse import parse_command
-from kubenet.kernel.netfilter.xtables.spec import RuleSpec
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, RuleSpec
 from kubenet.kernel.netfilter.xtables.table import TABLES, xt_table
 from kubenet.kernel.netfilter.xtables.words import CHAIN_MAX, split_line
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
 
-PROGRAM = "iptables-restore"
 INTERNED_MAX = 2_000_000  # lines remembered; beyond that the memory starts again
 
 _LINES: dict[tuple[int, str], dict[str, tuple[str, RuleSpec]]] = {}  # (family, table) -> line -> chain, rule
@@ -45,11 +44,12 @@ class Restore:
     """One run over an input."""
 
     __slots__ = ("net", "family", "noflush", "counters", "test", "only", "verbose", "line", "work", "table", "skipping", "out",
-                 "lines")
+                 "lines", "program")
 
     def __init__(self, net: NetNamespace, family: int) -> None:
         self.net = net
         self.family = family
+        self.program = "iptables-restore" if family == AF_INET else "ip6tables-restore"
         self.noflush = False
         self.counters = False
         self.test = False
@@ -64,7 +64,7 @@ class Restore:
 
     def failed(self) -> XtablesError:
         """The kernel or libiptc refused what this line asks for."""
-        return XtablesError(f"{PROGRAM}: line {self.line} failed\n", OTHER_PROBLEM, plain=True).dress(PROGRAM)
+        return XtablesError(f"{self.program}: line {self.line} failed\n", OTHER_PROBLEM, plain=True).dress(self.program)
 
     def run(self, text: str) -> None:
         """Carries the input out. Raises XtablesError, its text dressed with the line number."""
@@ -73,10 +73,10 @@ class Restore:
         except IptcError:
             raise self.failed() from None
         except XtablesError as error:
-            raise error.dress(PROGRAM, self.line) from None
+            raise error.dress(self.program, self.line) from None
         if self.work is not None or self.skipping:
             self.line += 1
-            raise XtablesError(f"{PROGRAM}: COMMIT expected at line {self.line}\n", OTHER_PROBLEM, plain=True).dress(PROGRAM)
+            raise XtablesError(f"{self.program}: COMMIT expected at line {self.line}\n", OTHER_PROBLEM, plain=True).dress(self.program)
 
     def walk(self, lines: list[str]) -> None:
         """Line by line. The first half is the fast path: a rule whose line is known, appended to a chain."""
@@ -128,12 +128,12 @@ class Restore:
     def begin(self, name: str) -> None:
         """*table"""
         if not name:
-            raise XtablesError(f"{PROGRAM}: line {self.line} table name invalid\n")
+            raise XtablesError(f"{self.program}: line {self.line} table name invalid\n")
         if self.only and self.only != name:
             self.skipping = True
             return
         if name not in TABLES:
-            raise XtablesError(f"{PROGRAM}: unable to initialize table '{name}'", PARAMETER_PROBLEM)
+            raise XtablesError(f"{self.program}: unable to initialize table '{name}'", PARAMETER_PROBLEM)
         table = xt_table(self.net, self.family, name)
         self.table = name
         self.work = table.work()
@@ -169,7 +169,7 @@ class Restore:
         assert work is not None
         words = text.split()
         if not words:
-            raise XtablesError(f"{PROGRAM}: line {self.line} chain name invalid\n")
+            raise XtablesError(f"{self.program}: line {self.line} chain name invalid\n")
         name = words[0]
         if len(name) >= CHAIN_MAX:
             raise XtablesError(f"Invalid chain name `{name}' ({CHAIN_MAX - 1} chars max)")
@@ -183,7 +183,7 @@ class Restore:
                     raise XtablesError(f"error creating chain '{name}':{error.strerror}\n") from None
                 work.edit(name)
         if len(words) < 2:
-            raise XtablesError(f"{PROGRAM}: line {self.line} policy invalid")
+            raise XtablesError(f"{self.program}: line {self.line} policy invalid")
         policy = words[1]
         if policy != "-":
             counts = None
@@ -219,7 +219,7 @@ class Restore:
                 edit = work.edit(hit[0])
                 edit.insert(len(edit.rules), hit[1], counts if self.counters else None)
                 return
-        command = parse_command(split_line(text), self.table, restore=True)
+        command = parse_command(split_line(text), self.table, restore=True, family=self.family)
         if command.skip:
             return
         plain = command.letter == "A" and len(command.rules) == 1 and command.counters is None and not command.verbose
@@ -268,7 +268,7 @@ def iptables_restore_command(net: NetNamespace, family: int, argv: list[str], te
         elif word.startswith(("-w", "--wait")):
             pass
         else:
-            return 1, "", f"{PROGRAM}: unrecognized option '{word}'\n"
+            return 1, "", f"{restore.program}: unrecognized option '{word}'\n"
     try:
         restore.run(text)
     except XtablesError as error:

@@ -12,7 +12,9 @@ Extensions register themselves by name:
     @xt_match("mark")       class MarkMatch(Match):    parse(), save(), listing(), compile()
     @xt_target("MARK")      class MarkTarget(Target):  the same; its compiled form returns a verdict
 
-Sources: Linux struct ipt_entry, struct xt_match, struct xt_target (x_tables.h).
+Both families use these records: a Header knows its family, an extension may belong to one of them.
+
+Sources: Linux struct ipt_entry, struct ip6t_entry, struct xt_match, struct xt_target (x_tables.h).
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from kubenet.kernel.netfilter.xtables.table import Table
     from kubenet.kernel.netns import NetNamespace
     from kubenet.kernel.skbuff import SkBuff
+
+AF_INET, AF_INET6 = 2, 10
+FULL_MASK = {AF_INET: 0xFFFFFFFF, AF_INET6: (1 << 128) - 1}
 
 # Verdicts inside a table, beside netfilter's DROP 0, ACCEPT 1, STOLEN 2.
 CONTINUE, RETURN = -1, -5
@@ -70,6 +75,7 @@ class Extension:
     PROTOS: ClassVar[tuple[int, ...]] = ()  # the kernel takes it only with one of these -p (none: any)
     TABLES: ClassVar[tuple[str, ...]] = ()  # ... only in these tables
     HOOKS: ClassVar[int] = 0x1F  # ... only where one of these hooks can reach it
+    FAMILY: ClassVar[int] = 0  # AF_INET, AF_INET6: iptables or ip6tables alone knows it
     CONNTRACK: ClassVar[bool] = False  # using it switches connection tracking on
 
     @classmethod
@@ -117,41 +123,59 @@ class Target(Extension):
 
 MATCHES: dict[str, type[Match]] = {}
 TARGETS: dict[str, type[Target]] = {}
+MATCHES6: dict[str, type[Match]] = {}  # what only ip6tables has, or has under the name of something else
+TARGETS6: dict[str, type[Target]] = {}
 
 _M = TypeVar("_M", bound=type[Match])
 _T = TypeVar("_T", bound=type[Target])
 
 
-def xt_match(name: str) -> Callable[[_M], _M]:
-    """Register a match under the name that follows -m."""
+def xt_match(name: str, family: int = 0) -> Callable[[_M], _M]:
+    """Register a match under the name that follows -m, for one family or for both."""
 
     def register(cls: _M) -> _M:
-        cls.NAME = name
-        MATCHES[name] = cls
+        cls.NAME, cls.FAMILY = name, family
+        (MATCHES6 if family == AF_INET6 else MATCHES)[name] = cls
         return cls
 
     return register
 
 
-def xt_target(name: str) -> Callable[[_T], _T]:
-    """Register a target under the name that follows -j."""
+def xt_target(name: str, family: int = 0) -> Callable[[_T], _T]:
+    """Register a target under the name that follows -j, for one family or for both."""
 
     def register(cls: _T) -> _T:
         if not cls.NAME:
             cls.NAME = name
-        TARGETS[name] = cls
+        cls.FAMILY = family
+        (TARGETS6 if family == AF_INET6 else TARGETS)[name] = cls
         return cls
 
     return register
 
 
-class Header:
-    """The part of a rule that every packet is compared with first (struct ipt_ip)."""
+def find_match(name: str, family: int) -> type[Match] | None:
+    """The match of this name in iptables or ip6tables; None if there is none."""
+    cls = MATCHES6.get(name) if family == AF_INET6 else None
+    cls = cls or MATCHES.get(name)
+    return cls if cls is not None and cls.FAMILY in (0, family) else None
 
-    __slots__ = ("src", "smask", "src_inv", "dst", "dmask", "dst_inv", "iface", "in_inv", "outface", "out_inv", "proto",
+
+def find_target(name: str, family: int) -> type[Target] | None:
+    """The target of this name in iptables or ip6tables; None if there is none."""
+    cls = TARGETS6.get(name) if family == AF_INET6 else None
+    cls = cls or TARGETS.get(name)
+    return cls if cls is not None and cls.FAMILY in (0, family) else None
+
+
+class Header:
+    """The part of a rule that every packet is compared with first (struct ipt_ip, struct ip6t_ip6)."""
+
+    __slots__ = ("family", "src", "smask", "src_inv", "dst", "dmask", "dst_inv", "iface", "in_inv", "outface", "out_inv", "proto",
                  "proto_inv", "frag")
 
-    def __init__(self) -> None:
+    def __init__(self, family: int = AF_INET) -> None:
+        self.family = family
         self.src = 0
         self.smask = 0
         self.src_inv = False

@@ -30,7 +30,7 @@ from kubenet.kernel.netfilter.core import (
 from kubenet.kernel.netfilter.xtables.compile import compile_chain
 from kubenet.kernel.netfilter.xtables.draft import Work
 from kubenet.kernel.netfilter.xtables.evaluate import evaluate
-from kubenet.kernel.netfilter.xtables.spec import DROPPED, RETURN, STANDARD, ChainSpec, Ctx, HotDrop, chain_spec, count_references
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, DROPPED, RETURN, STANDARD, ChainSpec, Ctx, HotDrop, chain_spec, count_references
 from kubenet.kernel.skbuff import DropReason, SkBuff, drop
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ class Table:
             ctx.chains = self.chains
             ctx.counters = self.counters
             ctx.state = self.state
+
+    @property
+    def module(self) -> str:
+        """The kernel module whose name stands before its complaints."""
+        return "ip_tables" if self.family == AF_INET else "ip6_tables"
 
     def names(self) -> list[str]:
         """Built-in chains in the order of their hooks, then user chains by name."""
@@ -139,7 +144,7 @@ class MangleOutHook(FilterHook):
     __slots__ = ()
 
     def __call__(self, skb: SkBuff, hook: int) -> int:
-        """Linux: iptable_mangle_hook(), ipt_mangle_out()."""
+        """Linux: iptable_mangle_hook(), ipt_mangle_out(). simplified: IPv6 packets are not routed again."""
         if skb.tr is None and not self.table.chains["OUTPUT"].rules:
             return FilterHook.__call__(self, skb, hook)
         ip = skb.ip
@@ -147,7 +152,7 @@ class MangleOutHook(FilterHook):
         verdict = ipt_do_table(self.table, skb, hook)
         if verdict == DROP:
             drop(skb, DropReason.NETFILTER_DROP)
-        elif verdict == ACCEPT:
+        elif verdict == ACCEPT and self.table.family == AF_INET:
             ip = skb.ip
             if (ip.saddr, ip.daddr, skb.mark, ip.tos) != before:
                 from kubenet.kernel.ipv4.output import ip_route_me_harder
@@ -188,7 +193,7 @@ def register(table: Table) -> None:
         return
     for hook, priority in TABLES[table.name].items():
         fn = MangleOutHook(table) if table.name == "mangle" and hook == OUTPUT else FilterHook(table)
-        nf_register_net_hook(net, table.family, hook, priority, fn, f"iptable_{table.name}")
+        nf_register_net_hook(net, table.family, hook, priority, fn, f"{'iptable' if table.family == AF_INET else 'ip6table'}_{table.name}")
 
 
 def xt_table(net: NetNamespace, family: int, name: str) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.names import PROTOCOLS
 from kubenet.kernel.netfilter.xtables.options import number
-from kubenet.wire.addr import ip4
+from kubenet.wire.addr import ip4, ip6
 
 CHAIN_MAX = 29  # XT_EXTENSION_MAXNAMELEN
 
@@ -105,13 +105,39 @@ def parse_network(text: str) -> tuple[int, int]:
         raise XtablesError(f"host/network `{host}' not found")
 
 
-def parse_addresses(text: str, inverted: bool) -> list[tuple[int, int]]:
+def parse_mask6(text: str) -> int:
+    """/64 or /ffff:ffff:: as a mask. iptables: parse_ip6mask()."""
+    if ":" in text:
+        try:
+            return ip6(text)
+        except ValueError:
+            raise XtablesError(f"invalid mask `{text}' specified")
+    bits = number(text)
+    if bits is None or bits > 128:
+        raise XtablesError(f"invalid mask `{text}' specified")
+    return ((1 << bits) - 1) << (128 - bits)
+
+
+def parse_network6(text: str) -> tuple[int, int]:
+    """address[/mask] as (network, mask). iptables: xtables_ip6parse_multiple()."""
+    host, slash, rest = text.partition("/")
+    mask = parse_mask6(rest) if slash else (1 << 128) - 1
+    if mask == 0:
+        return 0, 0
+    try:
+        return ip6(host) & mask, mask
+    except ValueError:
+        raise XtablesError(f"host/network `{host}' not found")
+
+
+def parse_addresses(text: str, inverted: bool, family: int = 2) -> list[tuple[int, int]]:
     """The comma-separated networks of -s or -d."""
+    read = parse_network if family == 2 else parse_network6
     if "," not in text:
-        return [parse_network(text)]
+        return [read(text)]
     if inverted:
         raise XtablesError("! not allowed with multiple source or destination IP addresses")
-    return [parse_network(part.strip()) for part in text.split(",")]
+    return [read(part.strip()) for part in text.split(",")]
 
 
 def parse_protocol(text: str) -> int:

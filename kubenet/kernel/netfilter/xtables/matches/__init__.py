@@ -7,7 +7,9 @@ from kubenet.kernel.netfilter.xtables.matches import (
     connmark,
     conntrack,
     dscp,
+    hl,
     icmp,
+    icmp6,
     iprange,
     length,
     limit,
@@ -30,7 +32,7 @@ from kubenet.kernel.netfilter.xtables.matches import (
 )
 
 __all__ = [
-    "addrtype", "comment", "connlimit", "connmark", "conntrack", "dscp", "icmp", "iprange", "length", "limit", "mac", "mark",
-    "multiport", "nfacct", "owner", "physdev", "pkttype", "quota", "recent", "sctp", "state", "statistic", "string", "tcp", "ttl",
-    "udp",
+    "addrtype", "comment", "connlimit", "connmark", "conntrack", "dscp", "hl", "icmp", "icmp6", "iprange", "length", "limit",
+    "mac", "mark", "multiport", "nfacct", "owner", "physdev", "pkttype", "quota", "recent", "sctp", "state", "statistic", "string", "tcp",
+    "ttl", "udp",
 ]

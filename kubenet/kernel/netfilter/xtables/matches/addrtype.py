@@ -11,11 +11,16 @@ from typing import Any
 
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, options
-from kubenet.kernel.netfilter.xtables.spec import Ctx, Header, Key, Match, Predicate, RuleSpec, xt_match
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, AF_INET6, Ctx, Header, Key, Match, Predicate, RuleSpec, xt_match
 from kubenet.kernel.skbuff import SkBuff
 
 TYPES = ("UNSPEC", "UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST", "BLACKHOLE", "UNREACHABLE", "PROHIBIT", "THROW",
          "NAT", "XRESOLVE")
+
+
+_ASKS_ROUTES = ("LOCAL", "ANYCAST", "UNREACHABLE")
+ROUTED_TYPES = sum(1 << TYPES.index(name) for name in _ASKS_ROUTES)
+NOT_IN_IPV6 = sum(1 << TYPES.index(name) for name in ("BROADCAST", "BLACKHOLE", "PROHIBIT", "THROW", "NAT", "XRESOLVE"))
 
 
 def read_types(text: str, ext: str, opt: str) -> int:
@@ -43,6 +48,7 @@ class AddrtypeMatch(Match):
     source_inv: bool
     dest_inv: bool
     limit: str  # "", "in", "out": only addresses of that device count as LOCAL
+    family: int = AF_INET
     OPTS = options(
         Opt("src-type", read_types, invert=True), Opt("dst-type", read_types, invert=True),
         Opt("limit-iface-in", excl=("limit-iface-out",)), Opt("limit-iface-out", excl=("limit-iface-in",)),
@@ -53,7 +59,8 @@ class AddrtypeMatch(Match):
         if "src-type" not in got.values and "dst-type" not in got.values:
             raise XtablesError("addrtype: you must specify --src-type or --dst-type")
         limit = "in" if got.get("limit-iface-in") else "out" if got.get("limit-iface-out") else ""
-        return cls(got.get("src-type", 0), got.get("dst-type", 0), got.inv("src-type"), got.inv("dst-type"), limit)
+        return cls(got.get("src-type", 0), got.get("dst-type", 0), got.inv("src-type"), got.inv("dst-type"), limit,
+                   head.family)
 
     def save(self) -> str:
         out = ""
@@ -74,16 +81,40 @@ class AddrtypeMatch(Match):
     def check(self, net: object, rule: RuleSpec, table: str, hooks: int) -> int:
         if hooks & 0b00011 and self.limit == "out":  # PREROUTING, INPUT: there is no output device
             return errno.EINVAL
+        if self.family == AF_INET6 and (self.source | self.dest) & NOT_IN_IPV6:
+            return errno.EINVAL
         return errno.EINVAL if hooks & 0b11000 and self.limit == "in" else 0
 
     def compile(self, key: Key) -> Predicate:
-        return self._test
+        return self._test if self.family == AF_INET else self._test6
+
+    def _test6(self, skb: SkBuff, ctx: Ctx) -> bool:
+        """Linux: addrtype_mt6(): every type asked for must hold, not one of them."""
+        dev = None if not self.limit else skb.indev if self.limit == "in" else skb.outdev
+        if self.source and has_types6(ctx, skb.ip.saddr, dev, self.source) == self.source_inv:
+            return False
+        return not self.dest or has_types6(ctx, skb.ip.daddr, dev, self.dest) != self.dest_inv
 
     def _test(self, skb: SkBuff, ctx: Ctx) -> bool:
         dev = None if not self.limit else skb.indev if self.limit == "in" else skb.outdev
         if self.source and (self.source >> address_type(ctx, skb.ip.saddr, dev) & 1) == self.source_inv:
             return False
         return not self.dest or (self.dest >> address_type(ctx, skb.ip.daddr, dev) & 1) != self.dest_inv
+
+
+def has_types6(ctx: Ctx, addr: int, dev: Any, types: int) -> bool:
+    """The address is all of these types. Linux: match_type6(). simplified: no IPv6 route says UNREACHABLE or ANYCAST."""
+    is_multicast = addr >> 120 == 0xFF
+    if types & 1 << TYPES.index("MULTICAST") and not is_multicast:
+        return False
+    if types & 1 << TYPES.index("UNICAST") and (is_multicast or addr == 0):
+        return False
+    if types & 1 << TYPES.index("UNSPEC") and addr != 0:
+        return False
+    if not types & ROUTED_TYPES:
+        return True
+    owner = ctx.net.local_addrs.get(AF_INET6, {}).get(addr)
+    return bool(types & 1 << TYPES.index("LOCAL")) and owner is not None and dev in (None, owner)
 
 
 def address_type(ctx: Ctx, addr: int, dev: Any) -> int:

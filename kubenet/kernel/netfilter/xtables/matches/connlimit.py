@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
-from kubenet.kernel.netfilter.xtables.options import Got, Opt, options, uint
-from kubenet.kernel.netfilter.xtables.spec import Ctx, Header, Key, Match, Predicate, xt_match
+from kubenet.kernel.netfilter.xtables.options import Got, Opt, number, options, uint
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, AF_INET6, Ctx, Header, Key, Match, Predicate, xt_match
 from kubenet.kernel.skbuff import SkBuff
 
 _U32 = 0xFFFFFFFF
+
+
+def read_mask6(text: str, ext: str, opt: str) -> int:
+    """Reads a prefix length of ip6tables."""
+    value = number(text)
+    if value is None or value > 128:
+        raise XtablesError(f'{ext}: bad value for option "--{opt}", neither a valid network mask nor valid CIDR (0-128).\n')
+    return value
 
 
 @xt_match("connlimit")
@@ -26,11 +34,12 @@ class ConnlimitMatch(Match):
     above: bool
     plen: int
     dest: bool
+    family: int = AF_INET
     CONNTRACK = True
     OPTS = options(
         Opt("connlimit-above", uint(0, _U32), excl=("connlimit-upto",)),
         Opt("connlimit-upto", uint(0, _U32), excl=("connlimit-above",)),
-        Opt("connlimit-mask", uint(0, 32)), Opt("connlimit-saddr", excl=("connlimit-daddr",)),
+        Opt("connlimit-mask", uint(0, 32), read6=read_mask6), Opt("connlimit-saddr", excl=("connlimit-daddr",)),
         Opt("connlimit-daddr", excl=("connlimit-saddr",)),
     )
 
@@ -40,7 +49,8 @@ class ConnlimitMatch(Match):
         if not above and "connlimit-upto" not in got.values:
             raise XtablesError('You must specify "--connlimit-above" or "--connlimit-upto".')
         limit = got.get("connlimit-above" if above else "connlimit-upto")
-        return cls(limit, above, got.get("connlimit-mask", 32), got.get("connlimit-daddr", False))
+        plen = got.get("connlimit-mask", 32 if head.family == AF_INET else 128)
+        return cls(limit, above, plen, got.get("connlimit-daddr", False), head.family)
 
     def save(self) -> str:
         side = "daddr" if self.dest else "saddr"
@@ -53,13 +63,14 @@ class ConnlimitMatch(Match):
         return self._test
 
     def _test(self, skb: SkBuff, ctx: Ctx) -> bool:
-        mask = (_U32 << (32 - self.plen)) & _U32
+        bits = 128 if self.family == AF_INET6 else 32
+        mask = ((1 << self.plen) - 1) << (bits - self.plen)
         index = 2 if self.dest else 0
         ct = skb.ct
         mine = ct.orig if ct is not None else None
         want = (mine[index] if mine is not None else skb.ip.daddr if self.dest else skb.ip.saddr) & mask
         count = 0 if ct is not None and any(other is ct for other in self._entries(ctx)) else 1
-        count += sum(1 for other in self._entries(ctx) if other.orig[index] & mask == want)
+        count += sum(1 for other in self._entries(ctx) if other.orig[index] & mask == want and other.family == self.family)
         return (count > self.limit) == self.above
 
     @staticmethod

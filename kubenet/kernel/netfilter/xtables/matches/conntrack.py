@@ -14,11 +14,11 @@ from typing import Any
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.names import PROTOCOLS
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, number, options
-from kubenet.kernel.netfilter.xtables.save import mask_text
-from kubenet.kernel.netfilter.xtables.spec import Ctx, Header, Key, Match, Predicate, xt_match
+from kubenet.kernel.netfilter.xtables.save import addr_text, network_text
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, AF_INET6, FULL_MASK, Ctx, Header, Key, Match, Predicate, xt_match
 from kubenet.kernel.skbuff import IP_CT_UNTRACKED, SkBuff
 from kubenet.units import SEC
-from kubenet.wire.addr import ip4, ip4_text
+from kubenet.wire.addr import ip4, ip6
 
 INVALID, NEW, RELATED, ESTABLISHED, UNTRACKED, SNAT, DNAT = 1, 2, 4, 8, 16, 32, 64
 STATES = {"INVALID": INVALID, "NEW": NEW, "RELATED": RELATED, "ESTABLISHED": ESTABLISHED, "UNTRACKED": UNTRACKED,
@@ -27,7 +27,7 @@ STATE_OF_INFO = (ESTABLISHED, RELATED, NEW, ESTABLISHED, RELATED)  # by skb.ctin
 STATUSES = {"NONE": 0, "EXPECTED": 1, "SEEN_REPLY": 2, "ASSURED": 4, "CONFIRMED": 8}
 IPS_SRC_NAT, IPS_DST_NAT = 0x10, 0x20
 
-Address = tuple[int, int]  # address, mask
+Address = tuple[int, int, int]  # address, mask, family
 Range = tuple[int, int]
 
 
@@ -74,7 +74,22 @@ def read_address(text: str, ext: str, opt: str) -> Address:
             bits = ip4(mask) if plen is None else (0xFFFFFFFF << (32 - plen)) & 0xFFFFFFFF
     except ValueError:
         raise XtablesError(f'{ext}: Bad value for "--{opt}" option: "{text}"')
-    return addr & bits, bits
+    return addr & bits, bits, AF_INET
+
+
+def read_address6(text: str, ext: str, opt: str) -> Address:
+    """Reads address[/length or mask] for ip6tables."""
+    host, slash, mask = text.partition("/")
+    try:
+        addr = ip6(host)
+        plen = number(mask) if slash else 128
+        if plen is not None and not 0 <= plen <= 128:
+            raise ValueError
+        bits = ip6(mask) if plen is None else ((1 << plen) - 1) << (128 - plen)
+    except ValueError:
+        raise XtablesError("getaddrinfo: Address family for hostname not supported\n" if ":" not in host
+                           else f'{ext}: Bad value for "--{opt}" option: "{text}"')
+    return addr & bits, bits, AF_INET6
 
 
 def read_range(text: str, ext: str, opt: str) -> Range:
@@ -96,7 +111,8 @@ def read_dir(text: str, ext: str, opt: str) -> int:
 
 def address_text(value: Address) -> str:
     """10.0.0.1, or 10.0.0.0/8."""
-    return ip4_text(value[0]) + ("" if value[1] == 0xFFFFFFFF else mask_text(value[1]))
+    addr, mask, family = value
+    return addr_text(addr, family) if mask == FULL_MASK[family] else network_text(addr, mask, family)
 
 
 def range_text(value: Range) -> str:
@@ -157,7 +173,8 @@ class ConntrackMatch(Match):
 
     fields: tuple[tuple[str, Any, bool], ...]
     CONNTRACK = True
-    OPTS = options(*(Opt(name, reader, invert=name != "ctdir") for name, (reader, _) in FIELDS.items()))
+    OPTS = options(*(Opt(name, reader, invert=name != "ctdir", read6=read_address6 if reader is read_address else None)
+                     for name, (reader, _) in FIELDS.items()))
 
     @classmethod
     def parse(cls, got: Got, head: Header) -> ConntrackMatch:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, number, options
-from kubenet.kernel.netfilter.xtables.spec import Ctx, Header, HotDrop, Key, Match, Predicate, xt_match
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, Ctx, Header, HotDrop, Key, Match, Predicate, xt_match
 from kubenet.kernel.skbuff import SkBuff
 
 # name -> (type, lowest code, highest code); the first name of an entry is the one printed
@@ -48,7 +48,7 @@ def read_type(text: str, ext: str, opt: str) -> tuple[int, int, int]:
     return (a, b, b) if slash else (a, 0, 255)
 
 
-@xt_match("icmp")
+@xt_match("icmp", AF_INET)
 @dataclass(frozen=True, slots=True)
 class IcmpMatch(Match):
     """Type is this one (255: any), code in range. Linux: icmp_match()."""

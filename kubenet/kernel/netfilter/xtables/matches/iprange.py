@@ -1,6 +1,6 @@
 """-m iprange: addresses from here to there.
 
-Source: Linux iprange_mt4() (xt_iprange.c); iptables libxt_iprange.c.
+Source: Linux iprange_mt4(), iprange_mt6() (xt_iprange.c); iptables libxt_iprange.c.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, options
-from kubenet.kernel.netfilter.xtables.spec import Ctx, Header, Key, Match, Predicate, xt_match
+from kubenet.kernel.netfilter.xtables.save import addr_text
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, Ctx, Header, Key, Match, Predicate, xt_match
 from kubenet.kernel.skbuff import SkBuff
-from kubenet.wire.addr import ip4, ip4_text
+from kubenet.wire.addr import ip4, ip6
 
 Range = tuple[int, int]
 
@@ -25,9 +26,20 @@ def read_range(text: str, ext: str, opt: str) -> Range:
         raise XtablesError(f'{ext}: Bad value for "--{opt}" option: "{text}"')
 
 
-def range_text(value: Range) -> str:
+def read_range6(text: str, ext: str, opt: str) -> Range:
+    """Reads first-last, or one address, for ip6tables."""
+    first, dash, last = text.partition("-")
+    for part in (first, last if dash else first):
+        try:
+            ip6(part)
+        except ValueError:
+            raise XtablesError(f'{ext}: Bad value for "--{opt}" option: "{part}"')
+    return ip6(first), ip6(last if dash else first)
+
+
+def range_text(value: Range, family: int) -> str:
     """first-last."""
-    return f"{ip4_text(value[0])}-{ip4_text(value[1])}"
+    return f"{addr_text(value[0], family)}-{addr_text(value[1], family)}"
 
 
 @xt_match("iprange")
@@ -39,33 +51,35 @@ class IprangeMatch(Match):
     dst: Range | None
     src_inv: bool
     dst_inv: bool
-    OPTS = options(Opt("src-range", read_range, invert=True), Opt("dst-range", read_range, invert=True))
+    family: int = AF_INET
+    OPTS = options(Opt("src-range", read_range, invert=True, read6=read_range6),
+                   Opt("dst-range", read_range, invert=True, read6=read_range6))
 
     @classmethod
     def parse(cls, got: Got, head: Header) -> IprangeMatch:
         if not got.values:
             raise XtablesError("iprange match: You must specify `--src-range' or `--dst-range'")
-        return cls(got.get("src-range"), got.get("dst-range"), got.inv("src-range"), got.inv("dst-range"))
+        return cls(got.get("src-range"), got.get("dst-range"), got.inv("src-range"), got.inv("dst-range"), head.family)
 
     def save(self) -> str:
         out = ""
         if self.src is not None:
-            out += f"{' !' if self.src_inv else ''} --src-range {range_text(self.src)}"
+            out += f"{' !' if self.src_inv else ''} --src-range {range_text(self.src, self.family)}"
         if self.dst is not None:
-            out += f"{' !' if self.dst_inv else ''} --dst-range {range_text(self.dst)}"
+            out += f"{' !' if self.dst_inv else ''} --dst-range {range_text(self.dst, self.family)}"
         return out
 
     def listing(self, numeric: bool) -> str:
         out = ""
         if self.src is not None:
-            out += f" source IP range{' !' if self.src_inv else ''} {range_text(self.src)}"
+            out += f" source IP range{' !' if self.src_inv else ''} {range_text(self.src, self.family)}"
         if self.dst is not None:
-            out += f" destination IP range{' !' if self.dst_inv else ''} {range_text(self.dst)}"
+            out += f" destination IP range{' !' if self.dst_inv else ''} {range_text(self.dst, self.family)}"
         return out
 
     def warning(self) -> str:
         """What the tool says about a range that is the wrong way round."""
-        return "".join(f"xt_iprange: range {range_text(r)} is reversed and will never match\n"
+        return "".join(f"xt_iprange: range {range_text(r, self.family)} is reversed and will never match\n"
                        for r in (self.src, self.dst) if r is not None and r[0] > r[1])
 
     def compile(self, key: Key) -> Predicate:

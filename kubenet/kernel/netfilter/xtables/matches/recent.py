@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, options, text_of, uint
-from kubenet.kernel.netfilter.xtables.spec import Ctx, Header, Key, Match, Predicate, RuleSpec, xt_match
+from kubenet.kernel.netfilter.xtables.save import addr_text
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, FULL_MASK, Ctx, Header, Key, Match, Predicate, RuleSpec, xt_match
 from kubenet.kernel.netns import NetNamespace
 from kubenet.kernel.skbuff import SkBuff
 from kubenet.units import MSEC
-from kubenet.wire.addr import ip4, ip4_text
+from kubenet.wire.addr import ip4, ip6
 
 IP_LIST_TOT = 100
 MODES = {"set": "SET", "rcheck": "CHECK", "update": "UPDATE", "remove": "REMOVE"}
@@ -50,6 +51,14 @@ def read_mask(text: str, ext: str, opt: str) -> int:
         raise XtablesError(f'{ext}: Bad value for "--{opt}" option: "{text}"')
 
 
+def read_mask6(text: str, ext: str, opt: str) -> int:
+    """Reads a mask written as an IPv6 address."""
+    try:
+        return ip6(text)
+    except ValueError:
+        raise XtablesError("getaddrinfo: Address family for hostname not supported\n")
+
+
 @xt_match("recent")
 @dataclass(frozen=True, slots=True)
 class RecentMatch(Match):
@@ -64,6 +73,7 @@ class RecentMatch(Match):
     name: str
     mask: int
     dest: bool
+    family: int = AF_INET
     PURE = False
     OPTS = options(
         Opt("set", invert=True, excl=("rcheck", "update", "remove")),
@@ -71,7 +81,8 @@ class RecentMatch(Match):
         Opt("update", invert=True, excl=("set", "rcheck", "remove")),
         Opt("remove", invert=True, excl=("set", "rcheck", "update")),
         Opt("seconds", uint(1, _U32)), Opt("reap", also=("seconds",)), Opt("hitcount", uint(0, _U32)), Opt("rttl"),
-        Opt("name", text_of(199)), Opt("rsource", excl=("rdest",)), Opt("rdest", excl=("rsource",)), Opt("mask", read_mask),
+        Opt("name", text_of(199)), Opt("rsource", excl=("rdest",)), Opt("rdest", excl=("rsource",)),
+        Opt("mask", read_mask, read6=read_mask6),
     )
 
     @classmethod
@@ -80,7 +91,8 @@ class RecentMatch(Match):
         if not mode:
             raise XtablesError("recent: you must specify one of `--set', `--rcheck' `--update' or `--remove'")
         return cls(mode, got.inv(mode), got.get("seconds", 0), got.get("reap", False), got.get("hitcount", 0),
-                   got.get("rttl", False), got.get("name", "DEFAULT"), got.get("mask", _U32), got.get("rdest", False))
+                   got.get("rttl", False), got.get("name", "DEFAULT"), got.get("mask", FULL_MASK[head.family]),
+                   got.get("rdest", False), head.family)
 
     def save(self) -> str:
         out = f"{' !' if self.inv else ''} --{self.mode}"
@@ -92,7 +104,7 @@ class RecentMatch(Match):
             out += f" --hitcount {self.hitcount}"
         if self.rttl:
             out += " --rttl"
-        return out + f" --name {self.name} --mask {ip4_text(self.mask)} --{'rdest' if self.dest else 'rsource'}"
+        return out + f" --name {self.name} --mask {addr_text(self.mask, self.family)} --{'rdest' if self.dest else 'rsource'}"
 
     def listing(self, numeric: bool) -> str:
         out = f"{' !' if self.inv else ''} recent: {MODES[self.mode]}"
@@ -104,7 +116,7 @@ class RecentMatch(Match):
             out += f" hit_count: {self.hitcount}"
         if self.rttl:
             out += " TTL-Match"
-        return out + f" name: {self.name} side: {'dest' if self.dest else 'source'} mask: {ip4_text(self.mask)}"
+        return out + f" name: {self.name} side: {'dest' if self.dest else 'source'} mask: {addr_text(self.mask, self.family)}"
 
     def check(self, net: NetNamespace, rule: RuleSpec, table: str, hooks: int) -> int:
         if self.mode in ("set", "remove") and (self.seconds or self.hitcount):

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, options, uint
-from kubenet.kernel.netfilter.xtables.spec import Header, Key, Match, Predicate, xt_match
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, Header, Key, Match, Predicate, xt_match
 
 MODES = ("ttl-eq", "ttl-lt", "ttl-gt")
 
 
-@xt_match("ttl")
+@xt_match("ttl", AF_INET)
 @dataclass(frozen=True, slots=True)
 class TtlMatch(Match):
     """ttl ==, <, > value. Linux: ttl_mt()."""

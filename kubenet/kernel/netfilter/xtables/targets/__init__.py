@@ -1,5 +1,19 @@
 """The targets: importing this package registers them under the names that follow -j."""
 
-from kubenet.kernel.netfilter.xtables.targets import classify, connmark, ct, log, mark, nat, reject, tcpmss, tos, trace, ttl
+from kubenet.kernel.netfilter.xtables.targets import (
+    classify,
+    connmark,
+    ct,
+    hl,
+    log,
+    mark,
+    nat,
+    reject,
+    reject6,
+    tcpmss,
+    tos,
+    trace,
+    ttl,
+)
 
-__all__ = ["classify", "connmark", "ct", "log", "mark", "nat", "reject", "tcpmss", "tos", "trace", "ttl"]
+__all__ = ["classify", "connmark", "ct", "hl", "log", "mark", "nat", "reject", "reject6", "tcpmss", "tos", "trace", "ttl"]

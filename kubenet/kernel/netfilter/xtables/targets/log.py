@@ -13,7 +13,7 @@ from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.names import save_string
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, any_text, number, options
 from kubenet.kernel.netfilter.xtables.spec import CONTINUE, Action, Ctx, Header, Key, Target, xt_target
-from kubenet.kernel.skbuff import SkBuff
+from kubenet.kernel.skbuff import ETH_P_IPV6, SkBuff
 from kubenet.wire.addr import ip4_text, mac_text
 from kubenet.wire.tcp import build_options
 
@@ -102,6 +102,8 @@ def packet_text(skb: SkBuff, flags: int) -> str:
 def ip_text(skb: SkBuff, flags: int) -> str:
     """IP header and what it carries. Linux: dump_ipv4_packet()."""
     ip, l4 = skb.ip, skb.l4
+    if skb.protocol == ETH_P_IPV6:
+        return ip6_text(skb, flags)
     out = f"SRC={ip4_text(ip.saddr)} DST={ip4_text(ip.daddr)} LEN={skb.len} TOS=0x{ip.tos & 0x1E:02X} PREC=0x{ip.tos & 0xE0:02X} "
     out += f"TTL={ip.ttl} ID={ip.id} "
     out += "".join(word for bit, word in ((0x8000, "CE "), (0x4000, "DF "), (0x2000, "MF ")) if ip.frag & bit)
@@ -125,6 +127,23 @@ def ip_text(skb: SkBuff, flags: int) -> str:
     if flags & UID and skb.sk is not None and getattr(skb.sk, "uid", None) is not None:
         out += f"UID={skb.sk.uid} GID={skb.sk.uid} "
     return out
+
+
+def ip6_text(skb: SkBuff, flags: int) -> str:
+    """IPv6 header and what it carries. Linux: dump_ipv6_packet()."""
+    ip, l4 = skb.ip, skb.l4
+    ends = [":".join(f"{addr >> shift & 0xFFFF:04x}" for shift in range(112, -1, -16)) for addr in (ip.saddr, ip.daddr)]
+    out = f"SRC={ends[0]} DST={ends[1]} LEN={skb.len} TC={ip.tclass} HOPLIMIT={ip.hop_limit} FLOWLBL={ip.flow} "
+    names = {6: "TCP", 17: "UDP", 58: "ICMPv6", 136: "UDPLITE"}
+    out += f"PROTO={names.get(ip.nexthdr, ip.nexthdr)} "
+    if l4 is None or ip.nexthdr not in (6, 17, 58):
+        return out
+    if ip.nexthdr == 6:
+        return out + tcp_text(skb, flags)
+    if ip.nexthdr == 17:
+        return out + f"SPT={l4.sport} DPT={l4.dport} LEN={8 + skb.plen} "
+    out += f"TYPE={l4.type} CODE={l4.code} "
+    return out + (f"ID={l4.rest >> 16} SEQ={l4.rest & 0xFFFF} " if l4.type in (128, 129) else "")
 
 
 def tcp_text(skb: SkBuff, flags: int) -> str:
@@ -156,6 +175,7 @@ def icmp_text(skb: SkBuff, flags: int) -> str:
     quote = skb.inner
     if l4.type in (3, 4, 5, 11, 12) and quote is not None:
         inner = SkBuff.__new__(SkBuff)
+        inner.protocol = skb.protocol
         inner.ip, inner.l4, inner.sk, inner.inner = quote.ip, quote.l4, None, None
         inner.plen = len(quote.data)
         inner.len = 28 + inner.plen

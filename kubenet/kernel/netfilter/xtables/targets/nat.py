@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 from kubenet.kernel.netfilter.core import DROP, OUTPUT
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, any_text, number, options
-from kubenet.kernel.netfilter.xtables.spec import DROPPED, Action, Ctx, Header, Key, Target, xt_target
+from kubenet.kernel.netfilter.xtables.save import addr_text
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, AF_INET6, DROPPED, Action, Ctx, Header, Key, Target, xt_target
 from kubenet.kernel.skbuff import SkBuff
-from kubenet.wire.addr import ip4, ip4_text
+from kubenet.wire.addr import ip4, ip6
 
 MAP_IPS, PROTO_SPECIFIED, PROTO_RANDOM, PERSISTENT, PROTO_RANDOM_FULLY = 1, 2, 4, 8, 16
 PORT_PROTOS = (6, 17, 132, 33)
@@ -27,7 +28,7 @@ FLAG_WORDS = ((PROTO_RANDOM, "random"), (PROTO_RANDOM_FULLY, "random-fully"), (P
 def read_port(text: str) -> int:
     """A port of a --to option."""
     value = number(text)
-    if value is None or not 1 <= value <= 65535:
+    if value is None or not 0 <= value <= 65535:
         raise XtablesError(f"Port `{text}' not valid")
     return value
 
@@ -44,12 +45,27 @@ def read_ports(text: str, need: Header) -> tuple[int, int]:
     return low, high
 
 
-def read_addr(text: str) -> int:
+def read_addr(text: str, family: int) -> int:
     """Reads an address of a --to option."""
     try:
-        return ip4(text)
+        return ip4(text) if family == AF_INET else ip6(text)
     except ValueError:
         raise XtablesError(f'Bad IP address "{text}"')
+
+
+def split_to(text: str, family: int) -> tuple[str, str | None]:
+    """The addresses and ports of [ADDRESSES]:PORTS; ports None if there are none. iptables: parse_to()."""
+    front, bracket, rest = text.partition("[")
+    if bracket:
+        addresses, closing, tail = rest.partition("]")
+        if not closing or family == AF_INET:
+            raise XtablesError("Invalid address format")
+        _, colon, ports = tail.partition(":")
+    elif text.count(":") == 1:  # one colon is a port's, more are an IPv6 address's
+        addresses, colon, ports = text.partition(":")
+    else:
+        addresses, colon, ports = text, "", ""
+    return addresses, ports if colon else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +77,7 @@ class NatTarget(Target):
     high: int
     first: int
     last: int
+    family: int = AF_INET
     TABLES = ("nat",)
     CONNTRACK = True
     TO: ClassVar[str] = ""
@@ -77,7 +94,10 @@ class NatTarget(Target):
     def _range_text(self) -> str:
         out = ""
         if self.flags & MAP_IPS:
-            out = ip4_text(self.low) + (f"-{ip4_text(self.high)}" if self.high != self.low else "")
+            out = addr_text(self.low, self.family)
+            out += f"-{addr_text(self.high, self.family)}" if self.high != self.low else ""
+            if self.family == AF_INET6 and self.flags & PROTO_SPECIFIED:
+                out = f"[{out}]"
         if self.flags & PROTO_SPECIFIED:
             out += f":{self.first}" + (f"-{self.last}" if self.last != self.first else "")
         return out
@@ -98,22 +118,22 @@ class NatTarget(Target):
         return NatRange(self.flags, self.low, self.high, self.first, self.last)
 
     @classmethod
-    def _to(cls, got: Got, head: Header) -> tuple[int, int, int, int, int]:
-        """Reads [address[-address]][:port[-port]]. iptables: parse_to()."""
+    def _to(cls, got: Got, head: Header) -> tuple[int, int, int, int, int, int]:
+        """Reads [address[-address]][:port[-port]]; IPv6 addresses have brackets before a port. iptables: parse_to()."""
         text = got.get(cls.TO)
         flags, low, high, first, last = cls._flags(got), 0, 0, 0, 0
         if text is None:
-            return flags, low, high, first, last
-        addresses, colon, ports = text.partition(":")
-        if colon:
+            return flags, low, high, first, last, head.family
+        addresses, ports = split_to(text, head.family)
+        if ports is not None:
             flags |= PROTO_SPECIFIED
             first, last = read_ports(ports, head)
         if addresses:
             flags |= MAP_IPS
             one, dash, two = addresses.partition("-")
-            low = read_addr(one)
-            high = read_addr(two) if dash else low
-        return flags, low, high, first, last
+            low = read_addr(one, head.family)
+            high = read_addr(two, head.family) if dash else low
+        return flags, low, high, first, last, head.family
 
 
 @xt_target("DNAT")
@@ -177,7 +197,7 @@ class MasqueradeTarget(NatTarget):
         if "to-ports" in got.values:
             first, last = read_ports(got.get("to-ports"), head)
             flags |= PROTO_SPECIFIED
-        return cls(flags, 0, 0, first, last)
+        return cls(flags, 0, 0, first, last, head.family)
 
     def _ports(self) -> str:
         return f"{self.first}" + (f"-{self.last}" if self.last != self.first else "")
@@ -190,9 +210,12 @@ class MasqueradeTarget(NatTarget):
 
     def compile(self, key: Key) -> Action:
         def masquerade_tg(skb: SkBuff, ctx: Ctx) -> int:
-            from kubenet.kernel.netfilter.nat import nf_nat_masquerade_ipv4
+            if self.family == AF_INET6:
+                from kubenet.kernel.netfilter.nat6 import nf_nat_masquerade_ipv6 as masquerade
+            else:
+                from kubenet.kernel.netfilter.nat import nf_nat_masquerade_ipv4 as masquerade
 
-            verdict = nf_nat_masquerade_ipv4(skb, ctx.hook, self.range(ctx), skb.outdev)
+            verdict = masquerade(skb, ctx.hook, self.range(ctx), skb.outdev)
             return DROPPED if verdict == DROP else verdict
 
         return masquerade_tg
@@ -213,7 +236,7 @@ class RedirectTarget(NatTarget):
         if "to-ports" in got.values:
             first, last = read_ports(got.get("to-ports"), head)
             flags |= PROTO_SPECIFIED
-        return cls(flags, 0, 0, first, last)
+        return cls(flags, 0, 0, first, last, head.family)
 
     def _ports(self) -> str:
         return f"{self.first}" + (f"-{self.last}" if self.last != self.first else "")
@@ -228,11 +251,17 @@ class RedirectTarget(NatTarget):
         return self._run
 
     def _run(self, skb: SkBuff, ctx: Ctx) -> int:
-        """Linux: nf_nat_redirect_ipv4()."""
+        """Linux: nf_nat_redirect_ipv4(), nf_nat_redirect_ipv6()."""
         from kubenet.kernel.netfilter.nat import NatRange, nf_nat_setup_info
 
         if ctx.hook == OUTPUT:
-            addr = 0x7F000001
+            addr = 0x7F000001 if self.family == AF_INET else 1
+        elif self.family == AF_INET6:
+            from kubenet.kernel.netfilter.nat6 import ipv6_dev_get_saddr
+
+            addr = ipv6_dev_get_saddr(ctx.net, skb.indev)
+            if not addr:
+                return DROP
         else:
             mine = skb.indev.ifaddrs if skb.indev is not None else []
             if not mine:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from kubenet.kernel.netfilter.core import DROP
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, any_text, options
-from kubenet.kernel.netfilter.xtables.spec import Action, Ctx, Header, Key, RuleSpec, Target, xt_target
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, Action, Ctx, Header, Key, RuleSpec, Target, xt_target
 from kubenet.kernel.skbuff import ETH_P_IP, SkBuff, arm
 from kubenet.wire.tcp import TcpHdr
 
@@ -31,7 +31,7 @@ CODES = {name: code for name, _, code in KINDS}
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 
 
-@xt_target("REJECT")
+@xt_target("REJECT", AF_INET)
 @dataclass(frozen=True, slots=True)
 class RejectTarget(Target):
     """The sender knows, and the packet goes no further. Linux: reject_tg()."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.options import Got, Opt, options, uint
-from kubenet.kernel.netfilter.xtables.spec import CONTINUE, Action, Ctx, Header, Key, Target, xt_target
+from kubenet.kernel.netfilter.xtables.spec import AF_INET, CONTINUE, Action, Ctx, Header, Key, Target, xt_target
 from kubenet.kernel.skbuff import SkBuff
 
 WORDS = {"ttl-set": "set to", "ttl-dec": "decrement by", "ttl-inc": "increment by"}
 
 
-@xt_target("TTL")
+@xt_target("TTL", AF_INET)
 @dataclass(frozen=True, slots=True)
 class TtlTarget(Target):
     """The TTL is changed, within 0..255. Linux: ttl_tg()."""
