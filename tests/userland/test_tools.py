@@ -238,3 +238,21 @@ def test_any_filter_parses_or_is_a_syntax_error(words: list[str]) -> None:
         FilterParser(" ".join(words), Nobody()).parse()  # type: ignore[arg-type]
     except FilterError:
         pass
+
+
+def test_ip_statistics_are_laid_out_as_recorded(lab: Any, box: Any) -> None:
+    """golden/ip.txt: the numbers of the recording, in our device."""
+    from kubenet.userland.tools.ip import stats_lines
+
+    dev = box.net.devs["eth0"]
+    dev.rx_bytes, dev.rx_packets, dev.tx_bytes, dev.tx_packets = 180, 2, 266, 3
+    dev.rx_errors = dev.rx_dropped = dev.tx_errors = dev.tx_dropped = dev.rx_multicast = 0
+    recording = (GOLDEN / "ip.txt").read_text().split("$ ip -s link show eth0\n")[1].splitlines()[2:6]
+    assert stats_lines(dev) == recording
+
+
+def test_brief_links_are_as_recorded(lab: Any, box: Any) -> None:
+    mac = lab.run(box, ["cat", "/sys/class/net/eth0/address"]).out.strip()
+    recording = (GOLDEN / "ip.txt").read_text().split("$ ip -br link\n")[1].splitlines()[:2]
+    ours = lab.run(box, "ip -br link").out.replace(mac, "1e:ed:40:f1:44:ac")
+    assert re.sub(r"@if\d+ ", "@if2 ", ours).splitlines() == recording
