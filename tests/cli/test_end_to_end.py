@@ -199,6 +199,25 @@ def test_a_session_comes_back_the_same(own: Shell) -> None:
     assert last["digest"] == before["digest"]
 
 
+def test_an_interrupted_run_stops_and_replays_to_where_it_stopped(own: Shell) -> None:
+    """Where Ctrl-C came is the host's decision, so it is journaled; `get` answers meanwhile."""
+    own("up", "two-nodes")
+    process = own.start("run", "10000000h")
+    for _ in range(200):
+        if own.status()["mode"] == "fast":
+            break
+    assert own("get", "nodes", "-o", "name") == "node/node-1\nnode/node-2\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    stopped = own.status()
+    assert stopped["mode"] == "frozen" and int(str(stopped["now"])) < 10_000_000 * 3600 * 10**9
+    own("down")
+    own("time")
+    again = own.status()
+    assert (again["now"], again["step"], again["digest"]) == (stopped["now"], stopped["step"], stopped["digest"])
+
+
 def test_two_commands_at_once_start_one_front(own: Shell) -> None:
     processes = [own.start("get", "nodes", "-o", "name") for _ in range(3)]
     outputs = [p.communicate(timeout=60) for p in processes]
