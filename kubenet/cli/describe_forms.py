@@ -255,11 +255,10 @@ def _node(page: Page, kube: Kube, node: Obj) -> None:
     page.field("Unschedulable", str(bool(spec.get("unschedulable"))).lower())
     conditions = [[c["type"], c["status"], c.get("reason", ""), c.get("message", "")] for c in status.get("conditions") or []]
     page.table("Conditions", [["Type", "Status", "Reason", "Message"], *conditions])
-    page.block("Addresses", [f"{a['type']}:  {a['address']}" for a in status.get("addresses") or []] or [NONE])
+    page.facts("Addresses", [(a["type"], a["address"]) for a in status.get("addresses") or []])
     for label, key in (("Capacity", "capacity"), ("Allocatable", "allocatable")):
-        page.block(label, pairs(status.get(key), ":  ") or [NONE])
-    info = status.get("nodeInfo") or {}
-    page.block("System Info", [f"{key}:  {value}" for key, value in info.items()] or [NONE])
+        page.facts(label, sorted((status.get(key) or {}).items()))
+    page.facts("System Info", (status.get("nodeInfo") or {}).items())
     page.field("PodCIDR", spec.get("podCIDR"))
     pods = kube.list(KINDS["Pod"], "", fields=f"spec.nodeName={node['metadata']['name']}")["items"]
     rows = [[p["metadata"]["namespace"], p["metadata"]["name"], (p.get("status") or {}).get("podIP", "")] for p in pods]

@@ -28,6 +28,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
     "Manifests": {
         "apply": ("apply", "apply", "create or change what manifests say"),
+        "create": ("create", "create", "create a namespace"),
         "delete": ("apply", "delete", "delete objects"),
         "get": ("get", "get", "list things"),
         "describe": ("describe", "describe", "one thing, its parts and its events"),

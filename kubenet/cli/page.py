@@ -32,6 +32,12 @@ class Page:
         self.rows.append(label + ":")
         self.rows += ["  " + line for line in lines]
 
+    def facts(self, label: str, facts: Iterable[tuple[str, Any]]) -> None:
+        """A label, and below it names with their values, aligned."""
+        found = [(name + ":", str(value)) for name, value in facts if value not in (None, "")]
+        width = max([len(name) for name, _ in found], default=0) + 2
+        self.block(label, [f"{name:{width}}{value}" for name, value in found] or [NONE])
+
     def table(self, label: str, rows: list[list[Any]]) -> None:
         """A label, and below it a table; `<none>` beside it if only the heading is there."""
         if len(rows) < 2:

@@ -222,6 +222,8 @@ class Cluster:
         kinds = {"pods": "Pod", "services": "Service", "deployments": "Deployment"}
         out = {plural: sorted({o["metadata"]["name"] for o in self.store.iter(kind)}) for plural, kind in kinds.items()}
         out["nodes"] = list(self.machines)
+        out["service_ports"] = [f"{s['metadata']['name']}:{port['port']}" for s in self.store.iter("Service")
+                                for port in s["spec"].get("ports") or []]
         return out
 
     # ---- manifests

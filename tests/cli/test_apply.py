@@ -183,6 +183,14 @@ def test_delete(kubenet: Any, fake: Any, web: Path, words: list[str], out: str) 
     assert (found.code, found.out) == (0, out)
 
 
+def test_create_namespace(kubenet: Any, fake: Any) -> None:
+    assert kubenet("create", "namespace", "shop").out == "namespace/shop created\n"
+    found = kubenet("create", "ns", "shop")
+    assert found.code == 1 and found.err == 'error: namespace "shop" not created: namespaces "shop" already exists\n'
+    assert kubenet("create", "ns", "No_Name").code == 4
+    assert kubenet("create", "pod", "x").code == 2
+
+
 def test_delete_by_file_and_what_is_not_there(kubenet: Any, fake: Any, web: Path) -> None:
     kubenet("apply", "-f", str(web))
     assert kubenet("delete", "-f", str(web)).out == 'service "web" deleted\ndeployment.apps "web" deleted\n'
