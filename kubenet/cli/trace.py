@@ -11,6 +11,7 @@ watched; it comes with the same id. The pictures are drawn in trace_view.py; the
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -146,7 +147,8 @@ class View:
             text = trace_view.oneline(found)
             return text.replace("→", ">").replace("µ", "u") if self.state.plain else text
         text = trace_view.render(found, width=self.width, verbose=self.verbose, numeric=self.numeric, plain=self.state.plain,
-                                 color=self.state.colored(), only=self.only)
+                                 color=self.state.colored(), only=self.only,
+                                 hints=not self.state.quiet and sys.stdout.isatty())
         return text.rstrip("\n")
 
 

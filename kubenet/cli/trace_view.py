@@ -40,8 +40,8 @@ class Row:
 
 
 def render(trace: Obj, width: int = 80, verbose: int = 0, numeric: bool = False, plain: bool = False, color: bool = False,
-           only: tuple[str, ...] = ()) -> str:
-    """The whole picture as text, lines at most `width` wide."""
+           only: tuple[str, ...] = (), hints: bool = True) -> str:
+    """The whole picture as text, lines at most `width` wide. hints: with what to look at next."""
     wide = width >= WIDE
     width = min(width, 120) if wide else max(min(width, WIDE - 1), 80)
     rows = make_rows(trace, verbose)
@@ -52,7 +52,7 @@ def render(trace: Obj, width: int = 80, verbose: int = 0, numeric: bool = False,
     lines += ["", *(_wide_table(rows, trace, width, numeric) if wide else _table(rows, trace, width, numeric))]
     lines += _strip(trace, width) if wide else _views(trace, width)
     lines += _conntrack(trace)
-    lines += _ending(trace)
+    lines += [line for line in _ending(trace) if hints or not line.startswith(("next: ", "look: "))]
     text = "\n".join(_fit(line, width) for line in lines)
     if plain:
         text = text.replace("→", ">").replace("µ", "u").replace("…", "~")
@@ -96,7 +96,8 @@ def _is_dull(visit: list[Obj], trace: Obj) -> bool:
 
 def _fold(visit: list[Obj]) -> list[Row]:
     hooks = list(dict.fromkeys(HOOK_SHORT[s["hook"]] for s in visit if s["hook"]))
-    row = Row(visit[0], f"{visit[0]['place']} {visit[0]['dev']}", ", ".join([*hooks[:3]]) or "bridge, route", f"{len(visit)} steps, no change")
+    what = f"{len(visit)} steps, no change"
+    row = Row(visit[0], f"{visit[0]['place']} {visit[0]['dev']}", ", ".join(hooks[:3]) or "bridge, route", what)
     row.ct = next((s["ct"] for s in reversed(visit) if s["ct"]), "")
     return [row]
 
@@ -227,7 +228,10 @@ def _manip(step: Obj, place: str, visit: list[Obj], at: int, trace: Obj, hooks: 
     prio = step["priority"]
     service = {e["ip"] for e in trace["endpoints"] if e["what"].startswith("service ")}
     after = str(step.get("data", {}).get("after", "")).partition(":")[0]
-    what = ("un-DNAT" if after in service else "SNAT") if half == "source" else "DNAT" if prio == -100 and after not in service else "un-SNAT"
+    if half == "source":
+        what = "un-DNAT" if after in service else "SNAT"
+    else:
+        what = "DNAT" if prio == -100 and after not in service else "un-SNAT"
     name = f"nat {prio:+d}, from the entry" if isinstance(prio, int) else "nat"
     return Row(step, f"{place} {HOOK_SHORT.get(step['hook'], '')}", name, what + "  NAT", "NAT", rule=name)
 
@@ -315,8 +319,8 @@ def _table(rows: list[Row], trace: Obj, width: int, numeric: bool) -> list[str]:
         last_us, last_place = row.us, row.place
         addr = _numbers(row.addr, trace) if numeric else row.addr
         what = row.what.partition("  NAT to ")[0] + ("  NAT" if "  NAT to " in row.what else "")
-        cells = f"{us:>5}  {_cut(place, 15):<15} {_fit_rule(row.hook, hook_width):<{hook_width}} {_cut(what, what_width):<{what_width}} {addr}"
-        out.append(cells.rstrip())
+        where, hook = _cut(place, 15), _fit_rule(row.hook, hook_width)
+        out.append(f"{us:>5}  {where:<15} {hook:<{hook_width}} {_cut(what, what_width):<{what_width}} {addr}".rstrip())
     return [*out, rule]
 
 
@@ -434,7 +438,8 @@ def _ending(trace: Obj) -> list[str]:
         out.append("Rules are asked once per connection; the rest is translated from the entry.")
     elif len(letters) == 2:
         out.append("Nothing was translated: both ends see the same two addresses.")
-    out.append(f"next: kubenet trace --reply {trace['id']}" if trace["kind"] == "TCP SYN" else f"next: kubenet trace --packet {trace['id']} -v")
+    more = f"--reply {trace['id']}" if trace["kind"] == "TCP SYN" else f"--packet {trace['id']} -v"
+    out.append(f"next: kubenet trace {more}")
     return out
 
 

@@ -245,7 +245,7 @@ class Service:
 
         wait = Wait(deadline, lambda: process.done, finish)
         wait.owner = number  # type: ignore[attr-defined]
-        wait.idle = Idle(process.process)  # type: ignore[attr-defined]
+        wait.idle = Idle(process.process, bool(header.get("stdin")))  # type: ignore[attr-defined]
         self.engine.waits.append(wait)
 
     def _exec_input(self, header: Header, kind: str, more: dict[str, Any]) -> None:
@@ -456,12 +456,17 @@ class Service:
 
 
 class Idle:
-    """Does a command only wait for what others may do? True once it made no system call for PATIENCE and has no timer of its own."""
+    """Does a command only wait for what others may do? Then the clock keeps to the wall clock instead of rushing on.
+
+    True while it waits for its standard input, if somebody may still type; or once it made no system call for PATIENCE and has no
+    timer of its own, as a server does.
+    """
 
     PATIENCE = 1000 * SEC  # longer than TCP retransmits data to a silent peer (924.6 s)
 
-    def __init__(self, process: Any) -> None:
+    def __init__(self, process: Any, interactive: bool) -> None:
         self.process = process
+        self.interactive = interactive
         self.calls = -1
         self.since = 0
 
@@ -473,10 +478,19 @@ class Idle:
         now = self.process.container.loop.now
         if calls != self.calls:
             self.calls, self.since = calls, now
+        if self.interactive and self._reads_stdin():
+            return True
         if now - self.since < self.PATIENCE:
             return False
         tasks = [task for member in family if not member.done for task in (member.task, *member.threads) if task is not None]
         return not any(task.until for task in tasks)
+
+    def _reads_stdin(self) -> bool:
+        source = self.process.stdin
+        if source is None:
+            return False
+        queue = getattr(source, "peer", source).wait
+        return bool(queue.has_waiters)
 
 
 def _never() -> bool:

@@ -108,12 +108,22 @@ def search(cluster: Cluster, last: bool = False, target: str = "", flow: Obj | N
             continue
         if flow and not _in_flow(trace, directory, flow):
             continue
+        if last and not _opens(head) and any(_opens(t.head) for t in tracer.packets.values()):
+            continue  # "what did it just try": the packet that opened, not the ACKs and FINs after it
         found.append(trace)
         if last or len(found) >= limit:
             break
     if not found:
-        raise NotFoundError("no recorded packet fits", why=f"{len(tracer.packets)} packets are recorded", try_="kubenet trace client web:80")
+        raise NotFoundError("no recorded packet fits", why=f"{len(tracer.packets)} packets are recorded",
+                            try_="kubenet trace client web:80")
     return [_Story(cluster, trace).json() for trace in found]
+
+
+def _opens(head: Obj) -> bool:
+    """A SYN, a datagram, an echo request: what a program did, not what TCP did for it."""
+    if head["proto"] == 6:
+        return bool(head["flags"] & SYN and not head["flags"] & ACK)
+    return head["proto"] == 17 or (head["proto"] == 1 and head["icmp"] == (8, 0))
 
 
 def _in_flow(trace: PacketTrace, directory: Directory, flow: Obj) -> bool:
@@ -249,7 +259,7 @@ class _Story:
         first = self.trace.stations[0]
         ends = {(first.saddr, first.sport), (first.daddr, first.dport)}
         for ct in table.entries():
-            if {(ct.orig[0], ct.orig[1]), (ct.orig[2], ct.orig[3])} == ends or {(ct.reply[0], ct.reply[1]), (ct.reply[2], ct.reply[3])} == ends:
+            if ends in ({ct.orig[0:2], ct.orig[2:4]}, {ct.reply[0:2], ct.reply[2:4]}):
                 now = self.cluster.loop.now
                 return {"id": ct.id, "summary": ct_summary(ct), "original": f"{_endpoint(*ct.orig[:2])} > {_endpoint(*ct.orig[2:4])}",
                         "reply": f"{_endpoint(*ct.reply[:2])} > {_endpoint(*ct.reply[2:4])}", "left_s": max(ct.timeout - now, 0) // 10**9}
