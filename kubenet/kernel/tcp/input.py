@@ -270,7 +270,8 @@ def _disordered_ack(tp: TcpSock, skb: SkBuff, seq: int) -> bool:
         return False
     if th.ack_seq != tp.snd_una & M32 or th.window << tp.snd_wscale > tp.snd_wnd:
         return False
-    return (tp.ts_recent - th.options.tsval) & M32 <= tp.rto // MSEC
+    late: int = (tp.ts_recent - th.options.tsval) & M32
+    return late <= tp.rto // MSEC
 
 
 def tcp_validate_incoming(tp: TcpSock, skb: SkBuff, seq: int) -> bool:

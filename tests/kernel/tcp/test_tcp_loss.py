@@ -130,7 +130,8 @@ def test_congestion_avoidance_adds_one_per_round_trip(wire: Wire) -> None:
     acked = 1
     for cwnd in (10, 11, 12):
         assert wire.sk.snd_cwnd == cwnd
-        wire.step("+0 write(20000) = 20000") if acked == 1 else None
+        if acked == 1:
+            wire.step("+0 write(20000) = 20000")
         wire.loop.run(until=wire.loop.now + 100_000_000)
         sent = sum(skb.plen for _, skb in wire.ops.sent)
         assert sent == cwnd * 1000 or acked + sent == 20001

@@ -6,7 +6,9 @@ charged, no entry in a table but TIME-WAIT.
 
 from __future__ import annotations
 
+import cProfile
 import hashlib
+import pstats
 from typing import Any
 
 import pytest
@@ -199,3 +201,36 @@ def test_the_same_seed_is_the_same_run() -> None:
         exchange(world, 60_000, 5)
         seen.append((world.loop.step, [pipe.count for pipe in world.pipes], [dict(net.snmp) for net in world.nets]))
     assert seen[0] == seen[1]
+
+
+class Handover(Pipe):
+    """A pipe without dice and copies, so that next to nothing but TCP is measured."""
+
+    def queue_xmit(self, sk: Any, skb: SkBuff) -> int:
+        skb.ip = IpHdr(sk.saddr, sk.daddr, 6)
+        self.count += 1
+        self.loop.call_at(self.loop.now + MSEC, self._hand_over, skb)
+        return 0
+
+    def _hand_over(self, skb: SkBuff) -> None:
+        skb.net, skb.sk = self.peer, None
+        tcp_v4_rcv(skb)
+
+
+def test_a_segment_of_bulk_data_costs_at_most_90_calls() -> None:
+    """TCP's share of the cost of a packet: both ends, ACKs and the programs' calls. Calls are exact, seconds are not."""
+    world = World(1, 0, 0, 0)
+    world.loop.tracer.rate = 0
+    for pipe in world.pipes:
+        pipe.__class__ = Handover
+    request, answer = data(3_000_000, 1), b""
+    server = spawn(world.loop, serve, world, request, answer)
+    client = spawn(world.loop, ask, world, request, answer)
+    profile = cProfile.Profile()
+    profile.enable()
+    world.loop.run_until(lambda: server.done and client.done, 3600 * SEC)
+    profile.disable()
+    assert server.done and server.error is None
+    calls = pstats.Stats(profile).total_calls  # type: ignore[attr-defined]
+    assert world.pipes[0].count >= 2000
+    assert calls / world.pipes[0].count < 90
