@@ -49,6 +49,9 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
         "undo": ("clock", "undo", "go back before the last commands"),
         "history": ("clock", "history", "the commands of the session"),
     },
+    "Offline": {
+        "proxy": ("proxy", "proxy", "kube-proxy's rules from files, and where a packet goes"),
+    },
     "Places": {
         "completion": ("completion", "completion", "completion for bash, zsh or fish"),
         "version": ("version", "version", "versions"),
@@ -57,7 +60,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
 }
 COMMANDS = {name: entry for topic in TOPICS.values() for name, entry in topic.items()}
 PLANNED = ("doctor", "profile", "scale", "edit", "diff", "explain", "ladder", "plot", "watch", "events", "flows", "step", "until",
-           "goto", "fault", "lab", "shell", "web", "proxy", "packetdrill", "tap")
+           "goto", "fault", "lab", "shell", "web", "packetdrill", "tap")
 
 WELCOME = """\
 kubenet: a Kubernetes network you can stop, rewind and look inside.

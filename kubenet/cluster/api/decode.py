@@ -63,6 +63,14 @@ def check(manifest: Manifest) -> None:
         raise _refused(manifest, field, message, len(errors.found) - 1)
 
 
+def check_types(manifest: Manifest) -> None:
+    """ManifestError, with the line, for a value of a wrong type; unknown fields and bad values are not looked at."""
+    issues = Issues()
+    schema.clean(_node_of(manifest), manifest.obj, issues)
+    if issues.types:
+        raise _wrong_type(manifest, _node_of(manifest), issues.types[0][0])
+
+
 def _node_of(manifest: Manifest) -> Node:
     """The schema of the manifest's kind. ManifestError with a suggestion if there is none."""
     obj = manifest.obj

@@ -78,7 +78,7 @@ from kubenet.kernel.skbuff import (
 )
 from kubenet.wire.addr import endpoint_text, fmt
 from kubenet.wire.icmp import ICMP_REDIRECT, IcmpHdr
-from kubenet.wire.ipv4 import IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
+from kubenet.wire.ipv4 import IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
@@ -254,8 +254,19 @@ def nf_nat_manip_pkt(skb: SkBuff, ct: NfConn, manip: int, hook: int) -> None:
             l4.dport = other[1]
     if proto == IPPROTO_ICMP:
         l4.rest = other[1] << 16 | l4.rest & 0xFFFF
+    elif proto == IPPROTO_SCTP and skb.plen >= 4:
+        ports = (other[3], None) if manip == NF_NAT_MANIP_SRC else (None, other[1])
+        skb.payload = _sctp_ports(bytes(skb.payload), *ports)
     if skb.tr is not None:
         _station_manip(skb, ct, manip, hook, before)
+
+
+def _sctp_ports(data: bytes, sport: int | None, dport: int | None) -> bytes:
+    """The SCTP packet with these ports. simplified: its CRC32c, which nobody here looks at, is left. Linux:
+    sctp_manip_pkt()."""
+    left = data[:2] if sport is None else sport.to_bytes(2, "big")
+    right = data[2:4] if dport is None else dport.to_bytes(2, "big")
+    return left + right + data[4:]
 
 
 def nf_nat_icmp_reply_translation(skb: SkBuff, ct: NfConn, hook: int) -> bool:

@@ -33,7 +33,9 @@ from kubenet.kernel.netfilter.conntrack.entry import (
 from kubenet.kernel.netfilter.conntrack.expire import nf_ct_kill
 from kubenet.kernel.netfilter.conntrack.tcp_states import SYN_SENT, TIME_WAIT
 from kubenet.kernel.netfilter.conntrack.tuple import AF_INET6, IP4, ORIGINAL, REPLY, Tuple, inverse
-from kubenet.wire.ipv4 import IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
+from kubenet.wire.ipv4 import IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
+
+WITH_PORTS = (IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP)  # what a range of ports can mean something for
 
 if TYPE_CHECKING:
     from kubenet.kernel.netfilter.conntrack.table import ConntrackTable
@@ -122,7 +124,7 @@ def l4proto_in_range(t: Tuple, manip: int, rng: NatRange) -> bool:
         port = t[1]
     else:
         port = t[3]
-    return rng.min_port <= port <= rng.max_port if proto in (IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP) else True
+    return rng.min_port <= port <= rng.max_port if proto in WITH_PORTS else True
 
 
 def nf_in_range(t: Tuple, rng: NatRange) -> bool:
@@ -217,7 +219,7 @@ def find_best_ips_proto(t: Tuple, rng: NatRange, ct: NfConn, manip: int) -> Tupl
 def _port_range(t: Tuple, rng: NatRange, manip: int) -> tuple[int, int] | None:
     """(first port, how many), or None: the port must stay. Linux: nf_nat_l4proto_unique_tuple(), first half."""
     proto = t[4] & 0xFF
-    if proto not in (IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP):
+    if proto not in WITH_PORTS:
         return None
     if rng.flags & NF_NAT_RANGE_PROTO_SPECIFIED:
         low, high = min(rng.min_port, rng.max_port), max(rng.min_port, rng.max_port)

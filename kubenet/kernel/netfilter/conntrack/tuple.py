@@ -10,7 +10,7 @@ part of the protocol element because an int does not say whether 1 is ::1 or 0.0
 A key of the table is the tuple itself in zone 0, and the tuple with the zone's number behind it in any other.
 
 Sources: Linux nf_conntrack_core.c nf_ct_get_tuple(), nf_ct_invert_tuple(); nf_conntrack_proto_icmp.c. simplified:
-SCTP, DCCP and GRE keys are not looked at; such packets are tracked as "generic".
+SCTP has its ports (they are read from the payload) but no states; DCCP and GRE keys are not looked at.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from kubenet.kernel.skbuff import ETH_P_IP, SkBuff
 from kubenet.wire.icmp import IcmpHdr
-from kubenet.wire.ipv4 import IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP
+from kubenet.wire.ipv4 import IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
 
 Tuple = tuple[int, int, int, int, int]
 Key = tuple[int, ...]
@@ -51,7 +51,13 @@ def headers_tuple(ip: Any, l4: Any, family: int) -> Tuple | None:
 
 def nf_ct_get_tuple(skb: SkBuff) -> Tuple | None:
     """The tuple of a packet. Linux: nf_ct_get_tuple()."""
-    return headers_tuple(skb.ip, skb.l4, AF_INET if skb.protocol == ETH_P_IP else AF_INET6)
+    ip, family = skb.ip, AF_INET if skb.protocol == ETH_P_IP else AF_INET6
+    if ip.proto == IPPROTO_SCTP:
+        data = skb.payload
+        if skb.plen < 4 or ip.frag & 0x1FFF:
+            return None
+        return (ip.saddr, data[0] << 8 | data[1], ip.daddr, data[2] << 8 | data[3], family << 8 | IPPROTO_SCTP)
+    return headers_tuple(ip, skb.l4, family)
 
 
 def nf_ct_invert_tuple(t: Tuple) -> Tuple | None:
