@@ -2,94 +2,44 @@
 
     Pending     sandbox (namespace, address) -> init containers, one after the other -> containers
     Running     every container was started; an exit is answered by restartPolicy, with CrashLoopBackOff 10 s doubling to 300 s
-    Succeeded / Failed   all ended and none is started again
-    deleted     SIGTERM, the grace period, SIGKILL; then sandbox and object go (delete with grace 0)
+    Succeeded / Failed   all ended and none is started again; sidecars are ended, the network goes
+    deleted     preStop, SIGTERM, the grace period, SIGKILL, sidecars last; then sandbox and object go (delete with grace 0)
 
 Level-triggered: reconcile(key) looks at the Pod as it is and at what runs, and takes the next step. What takes time on a real
 node (sandbox, container creation, taking the sandbox down) takes SANDBOX_COST, START_COST and TEARDOWN_COST of virtual time: the
-last packets of a container that ended, its FINs, still leave. Unknown images end in ErrImagePull and
-ImagePullBackOff. The kubelet's own iptables chains are written at start.
+last packets of a container that ended, its FINs, still leave. What is done with a container is in runtime.py, its memory in
+pod_worker.py, the status object in pod_status.py. The kubelet is also a process on its node: probes and hooks are its threads.
 
-simplified: readiness is "the container runs" (probes are warned about at apply); images need no time to be pulled; no static pods,
-no eviction, no cgroups. Sources: Kubernetes kubelet.go SyncPod(), kuberuntime_manager.go computePodActions(),
-pod_workers.go, status/generate.go, images/image_manager.go.
+simplified: images need no time to be pulled; no static pods, no eviction, no cgroups, no ephemeral containers. Sources: Kubernetes
+kubelet.go SyncPod(), SyncTerminatingPod(); kuberuntime_manager.go computePodActions(); active_deadline.go.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 from kubenet.cluster.cni import Cni
 from kubenet.cluster.controller import Controller
 from kubenet.cluster.events import EventRecorder
 from kubenet.cluster.ipam import PoolFull
-from kubenet.cluster.pod_env import ConfigMissing, ServiceEnv, container_env, container_mounts, expand, hosts_file, resolv_conf
+from kubenet.cluster.pod_env import ServiceEnv
+from kubenet.cluster.pod_status import Place, final_phase, pod_status
+from kubenet.cluster.pod_worker import SIDECAR, TERMINATED, ContainerRecord, PodWorker
+from kubenet.cluster.portmap import host_ports, portmap_add, portmap_del
+from kubenet.cluster.runtime import MIN_GRACE, Runtime, grace_of
 from kubenet.cluster.store import Event, Key, Store, key_of, rfc3339
 from kubenet.kernel.host import Host
 from kubenet.kernel.netns import NetNamespace
 from kubenet.units import MSEC, SEC
-from kubenet.userland.container import Container, ExecError
+from kubenet.userland.container import Container
+from kubenet.userland.process import Process
 
 Obj = dict[str, Any]
 
 SANDBOX_COST = 100 * MSEC
 START_COST = 50 * MSEC
 TEARDOWN_COST = 50 * MSEC  # from the last container's end to the end of the pod's network; less than SANDBOX_COST
-BACKOFF_FIRST, BACKOFF_MAX, BACKOFF_RESET = 10 * SEC, 300 * SEC, 600 * SEC
-
-WAITING, RUNNING, TERMINATED = "waiting", "running", "terminated"
-
-
-class ContainerRecord:
-    """What the kubelet knows of one container of a pod: its present state, its last end, its back-off."""
-
-    __slots__ = ("spec", "name", "state", "reason", "message", "container", "restarts", "started", "finished", "exit_code",
-                 "last", "backoff", "not_before", "ready", "pull_failed")
-
-    def __init__(self, spec: Obj) -> None:
-        self.spec = spec
-        self.name: str = spec["name"]
-        self.state = WAITING
-        self.reason = "ContainerCreating"
-        self.message = ""
-        self.container: Container | None = None
-        self.restarts = 0
-        self.started = 0
-        self.finished = 0
-        self.exit_code = 0
-        self.last: Obj = {}
-        self.backoff = 0
-        self.not_before = 0
-        self.ready = False
-        self.pull_failed = False
-
-
-class PodWorker:
-    """One pod on this node: sandbox and containers."""
-
-    __slots__ = ("key", "uid", "net", "ip", "inits", "mains", "shared", "sandbox_at", "starting_at", "deadline", "host_network",
-                 "started", "logs")
-
-    def __init__(self, key: Key, pod: Obj) -> None:
-        self.key = key
-        self.uid: str = pod["metadata"]["uid"]
-        self.net: NetNamespace | None = None
-        self.ip = ""
-        self.inits = [ContainerRecord(c) for c in pod["spec"].get("initContainers") or []]
-        self.mains = [ContainerRecord(c) for c in pod["spec"]["containers"]]
-        self.shared: dict[str, Any] = {}
-        self.sandbox_at = 0
-        self.starting_at = 0
-        self.deadline = 0  # the end of the grace period, once the pod is being deleted
-        self.host_network = bool(pod["spec"].get("hostNetwork"))
-        self.started = 0
-        self.logs: dict[str, list[tuple[int, int, bytes]]] = {}
-
-    @property
-    def records(self) -> list[ContainerRecord]:
-        return [*self.inits, *self.mains]
+SANDBOX_RETRY = 10 * SEC
 
 
 class PodFeed(Controller):
@@ -110,6 +60,12 @@ class PodFeed(Controller):
         return ()
 
 
+def _process_main(proc: Process, argv: list[str]) -> int:
+    """The kubelet as a process: its threads do the work."""
+    while True:
+        proc.sys.pause()
+
+
 class Kubelet(Controller):
     """Runs the pods of one node."""
 
@@ -125,10 +81,14 @@ class Kubelet(Controller):
         self.node_ip: str = settings["nodeIP"]
         self.dns_ip: str = settings["dnsIP"]
         self.domain: str = settings["domain"]
+        self.node_resolv_conf: str = settings.get("nodeResolvConf", "nameserver 172.18.0.1\n")
+        self.node_hosts: str = settings.get("nodeHosts", "127.0.0.1\tlocalhost\n")
         self.service_env: ServiceEnv = settings.get("serviceEnv") or ServiceEnv(store)
         self.workers: dict[Key, PodWorker] = {}
         self._wish: int | None = None  # ns until the key at hand should be looked at again
         self.events = EventRecorder(store, "kubelet", host.name)
+        machine: Container | None = settings.get("container")
+        self.runtime = Runtime(self, machine.run_native(_process_main, ["/usr/bin/kubelet"]) if machine is not None else None)
 
     def start(self) -> None:
         """Hear of this node's pods from now on, beginning with those there are."""
@@ -142,6 +102,14 @@ class Kubelet(Controller):
         self.feed.kubelets.pop(self.host.name, None)
         super().stop()
 
+    @property
+    def place(self) -> Place:
+        """Node, time, and how times are written."""
+        return Place(self.node_ip, self.loop.now, self._time)
+
+    def _time(self, ns: int) -> str:
+        return rfc3339(self.store.epoch_s + ns // SEC)
+
     # ---- one step
 
     def reconcile(self, key: Key) -> int | None:
@@ -151,8 +119,8 @@ class Kubelet(Controller):
         return self._wish
 
     def _look_again(self, delay: int) -> None:
-        """Not later than in `delay` ns."""
-        if self._wish is None or delay < self._wish:
+        """Not later than in `delay` ns; 0 is no wish."""
+        if delay and (self._wish is None or delay < self._wish):
             self._wish = delay
 
     def _sync_pod(self, key: Key) -> None:
@@ -166,17 +134,34 @@ class Kubelet(Controller):
         if pod["metadata"].get("deletionTimestamp"):
             self._terminate(pod, worker)
             return
-        if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") and worker is None:
-            return
         if worker is None:
-            worker = self.workers[key] = PodWorker(key, pod)
+            if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+                return
+            worker = self.workers[key] = PodWorker(key, pod, self.loop.now)
             worker.sandbox_at = self.loop.now + SANDBOX_COST
-            worker.started = self.loop.now
-        if worker.net is None:
-            self._make_sandbox(pod, worker)
-        if worker.net is not None:
-            self._run_containers(pod, worker)
+        self._check_deadline(pod, worker)
+        if not worker.final:
+            if worker.net is None:
+                self._make_sandbox(pod, worker)
+            if worker.net is not None:
+                self._run_containers(pod, worker)
+            worker.final = final_phase(pod, worker)
+        if worker.final:
+            self._finish(pod, worker)
         self._write_status(pod, worker)
+
+    def _check_deadline(self, pod: Obj, worker: PodWorker) -> None:
+        """activeDeadlineSeconds. Kubernetes: active_deadline.go."""
+        seconds = pod["spec"].get("activeDeadlineSeconds")
+        if seconds is None or worker.final:
+            return
+        left = worker.began + int(seconds) * SEC - self.loop.now
+        if left > 0:
+            self._look_again(left)
+            return
+        worker.final, worker.reason = "Failed", "DeadlineExceeded"
+        worker.message = "Pod was active on the node longer than the specified deadline"
+        self.events.event(pod, "Normal", worker.reason, worker.message)
 
     def _make_sandbox(self, pod: Obj, worker: PodWorker) -> None:
         if self.loop.now < worker.sandbox_at:
@@ -191,289 +176,134 @@ class Kubelet(Controller):
             except PoolFull as full:
                 self.events.event(pod, "Warning", "FailedCreatePodSandBox",
                                   f'Failed to create pod sandbox: plugin type="bridge" failed (add): {full}')
-                worker.sandbox_at = self.loop.now + 10 * SEC
-                self._look_again(10 * SEC)
+                worker.sandbox_at = self.loop.now + SANDBOX_RETRY
+                self._look_again(SANDBOX_RETRY)
                 return
+            if ports := host_ports(pod):
+                worker.ports = True
+                portmap_add(self.net, worker.uid, worker.ip, self.cni.pod_cidr, ports)
         worker.starting_at = self.loop.now + START_COST
 
     def _run_containers(self, pod: Obj, worker: PodWorker) -> None:
-        """Start what should run now: the next init container, else every main container."""
+        """Start what should run now: the next init container, else every main container. Kubernetes: computePodActions()."""
         if self.loop.now < worker.starting_at:
             self._look_again(worker.starting_at - self.loop.now)
             return
-        policy = pod["spec"].get("restartPolicy", "Always")
-        for record in worker.inits:
-            if record.state == TERMINATED and record.exit_code == 0:
-                continue
-            if not (record.state == TERMINATED and policy == "Never"):
-                self._start_if_due(pod, worker, record)
+        self._follow_changes(pod, worker)
+        if not self._run_inits(pod, worker):
             return
+        policy = pod["spec"].get("restartPolicy", "Always")
         for record in worker.mains:
             if record.state == TERMINATED and (policy == "Never" or (policy == "OnFailure" and record.exit_code == 0)):
                 continue
-            self._start_if_due(pod, worker, record)
+            self._look_again(self.runtime.start_if_due(pod, worker, record))
+            if record.hook:
+                return  # a postStart hook holds up what comes after it
 
-    def _start_if_due(self, pod: Obj, worker: PodWorker, record: ContainerRecord) -> None:
-        now = self.loop.now
-        if record.state == RUNNING:
-            return
-        if now < record.not_before:
-            self._look_again(record.not_before - now)
-            if record.state == TERMINATED:
-                self._crash_loop(record)
-            elif record.pull_failed and now < record.finished + SEC:
-                self._look_again(record.finished + SEC - now)  # ErrImagePull is seen for a moment, then the back-off
-            elif record.pull_failed:
-                record.reason = "ImagePullBackOff"
-                record.message = f'Back-off pulling image "{record.spec["image"]}"'
-            return
-        self._start(pod, worker, record)
+    def _run_inits(self, pod: Obj, worker: PodWorker) -> bool:
+        """True once the main containers may be started."""
+        initialized = any(r.container is not None for r in worker.mains)
+        policy = pod["spec"].get("restartPolicy", "Always")
+        for record in worker.inits:
+            if record.kind == SIDECAR:
+                self._look_again(self.runtime.start_if_due(pod, worker, record))
+                if not record.started and not initialized:
+                    return False
+            elif not initialized and not record.has_succeeded:
+                if not (record.state == TERMINATED and policy == "Never"):
+                    self._look_again(self.runtime.start_if_due(pod, worker, record))
+                return False
+        return True
 
-    def _crash_loop(self, record: ContainerRecord) -> None:
-        record.last = {TERMINATED: self._terminated(record)}
-        record.state, record.reason = WAITING, "CrashLoopBackOff"
-        record.message = f"back-off {record.backoff // SEC}s restarting failed container={record.name}"
-
-    def _start(self, pod: Obj, worker: PodWorker, record: ContainerRecord) -> None:
-        """Create and start the container, or say why it waits."""
-        spec, image = record.spec, record.spec["image"]
-        if record.state == TERMINATED:
-            record.last = {TERMINATED: self._terminated(record)}
-        try:
-            env = container_env(self.service_env, pod, spec)
-            mounts = container_mounts(self.store, pod, spec, worker.shared)
-            container = self._container(pod, worker, spec, env, mounts)
-        except ConfigMissing as missing:
-            record.state, record.reason, record.message = WAITING, "CreateContainerConfigError", str(missing)
-            self.events.event(pod, "Warning", "Failed", f"Error: {missing}")
-            record.not_before = self.loop.now + 10 * SEC
-            self._look_again(10 * SEC)
-            return
-        except LookupError as unknown:
-            self._pull_failed(pod, worker, record, str(unknown.args[0] if unknown.args else unknown))
-            return
-        record.pull_failed = False
-        if not record.restarts and record.state != TERMINATED:
-            self.events.event(pod, "Normal", "Pulled", f'Container image "{image}" already present on machine')
-        container.on_exit = lambda ended, code: self._exited(worker, record, ended, code)
-        self._restart_count(record)
-        record.container = container
-        try:
-            container.start()
-        except ExecError as error:
-            record.state, record.reason, record.message = TERMINATED, "StartError", f"failed to create containerd task: {error}"
-            record.exit_code, record.finished, record.started = 128, self.loop.now, self.loop.now
-            self.events.event(pod, "Warning", "Failed", f"Error: {record.message}")
-            self._back_off(record)
-            self._look_again(record.backoff)
-            return
-        self.events.event(pod, "Normal", "Created", f"Created container: {record.name}")
-        self.events.event(pod, "Normal", "Started", f"Started container {record.name}")
-        record.state, record.reason, record.message = RUNNING, "", ""
-        record.started = self.loop.now
-        record.ready = True
-
-    def _restart_count(self, record: ContainerRecord) -> None:
-        if record.container is not None:
-            record.restarts += 1
-
-    def _container(self, pod: Obj, worker: PodWorker, spec: Obj, env: Mapping[str, str], mounts: dict[str, Any]) -> Container:
-        assert worker.net is not None
-        namespace, name = worker.key
-        command = [expand(word, env) for word in spec.get("command") or []] or None
-        args = [expand(word, env) for word in spec.get("args") or []] or None
-        log = worker.logs.setdefault(spec["name"], [])
-        hostname = self.host.name if worker.host_network else pod["spec"].get("hostname") or name
-        return Container(
-            self.host, worker.net, f"{namespace}/{name}/{spec['name']}", spec["image"], command=command, args=args, env=env,
-            workdir=spec.get("workingDir", ""), mounts=mounts, hostname=hostname,
-            resolv_conf=resolv_conf(pod, self.dns_ip, self.domain, "nameserver 172.18.0.1\n"),
-            hosts=hosts_file(pod, worker.ip), log=log,
-        )
-
-    def _pull_failed(self, pod: Obj, worker: PodWorker, record: ContainerRecord, why: str) -> None:
-        """ErrImagePull now, ImagePullBackOff while the back-off lasts. Kubernetes: images/image_manager.go."""
-        image = record.spec["image"]
-        record.state, record.reason = WAITING, "ErrImagePull"
-        record.message = f'failed to pull and unpack image "{image}": {why}'
-        record.pull_failed = True
-        self.events.event(pod, "Normal", "Pulling", f'Pulling image "{image}"')
-        self.events.event(pod, "Warning", "Failed", f'Failed to pull image "{image}": {why}')
-        self.events.event(pod, "Warning", "Failed", "Error: ErrImagePull")
-        record.finished = self.loop.now
-        self._back_off(record)
-        self._look_again(SEC)
-
-    def _back_off(self, record: ContainerRecord) -> None:
-        record.backoff = min(record.backoff * 2, BACKOFF_MAX) if record.backoff else BACKOFF_FIRST
-        record.not_before = self.loop.now + record.backoff
+    def _follow_changes(self, pod: Obj, worker: PodWorker) -> None:
+        """A container whose image was changed in the Pod is ended; its successor gets the new one."""
+        specs = {c["name"]: c for c in [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]}
+        for record in worker.records:
+            new = specs.get(record.name, record.spec)
+            if new is record.spec or new == record.spec:
+                continue
+            changed = new["image"] != record.image
+            record.spec = new
+            if changed:
+                record.not_before = 0
+                self.runtime.kill(worker, record, grace_of(pod), f"Container {record.name} definition changed, will be restarted")
 
     # ---- ends
 
-    def _exited(self, worker: PodWorker, record: ContainerRecord, container: Container, code: int) -> None:
-        """pid 1 of a container is gone; called in the emulated node, so only note it and look again."""
-        if record.container is not container:
-            return
-        now = self.loop.now
-        record.state = TERMINATED
-        record.exit_code, record.finished = code, now
-        record.reason = "Completed" if code == 0 else "Error"
-        record.message = ""
-        record.ready = False
-        if worker.deadline == 0 and record in worker.mains:
-            if now - record.started > BACKOFF_RESET:
-                record.backoff = 0
-            if record.backoff or record.restarts:
-                self._back_off(record)
-            else:
-                record.backoff = BACKOFF_FIRST // 2  # the first restart comes at once, the second waits 10 s
-                record.not_before = now
-        self.enqueue(worker.key)
+    def _finish(self, pod: Obj, worker: PodWorker) -> None:
+        """The pod has done what it was for: what still runs ends, then its network goes."""
+        if not worker.deadline:
+            worker.deadline = self.loop.now + grace_of(pod)
+        if not self._end_containers(worker) and worker.net is not None and self._may_take_down(worker):
+            self._take_down(worker)
+            worker.sandbox_gone = True
 
     def _terminate(self, pod: Obj, worker: PodWorker | None) -> None:
         """The pod was deleted: stop its containers, then confirm. Kubernetes: pod_workers.go SyncTerminatingPod()."""
         if worker is not None:
-            alive = [r for r in worker.records if r.container is not None and r.container.running]
-            if worker.deadline == 0:
-                grace = int(pod["metadata"].get("deletionGracePeriodSeconds") or 0) * SEC
-                worker.deadline = self.loop.now + grace
-                for record in alive:
-                    self.events.event(pod, "Normal", "Killing", f"Stopping container {record.name}")
-                    assert record.container is not None
-                    record.container.stop(grace)
-            if alive:
+            self._start_grace(pod, worker)
+            if self._end_containers(worker) or worker.net is not None and not self._may_take_down(worker):
                 self._write_status(pod, worker)
-                return
-            ended = max((r.finished for r in worker.records), default=0) + TEARDOWN_COST
-            if worker.net is not None and self.loop.now < ended:
-                self._write_status(pod, worker)
-                self._look_again(ended - self.loop.now)
                 return
             self._tear_down(worker)
         self.store.delete("Pod", (pod["metadata"].get("namespace", ""), pod["metadata"]["name"]), grace=0)
+
+    def _start_grace(self, pod: Obj, worker: PodWorker) -> None:
+        """The grace period runs; a second delete may shorten it."""
+        grace = int(pod["metadata"].get("deletionGracePeriodSeconds") or 0) * SEC
+        if 0 <= worker.grace <= grace:
+            return
+        for record in worker.records:
+            if record.killing and record.container is not None:
+                record.container.stop(grace)
+        worker.grace = grace
+        worker.deadline = max(self.loop.now + grace, 1)
+
+    def _end_containers(self, worker: PodWorker) -> bool:
+        """Every container is told to end: sidecars after all others, in reverse order. True while any of them runs."""
+        left = worker.deadline - self.loop.now
+        alive = [r for r in worker.records if r.is_running]
+        first = [r for r in alive if r.kind != SIDECAR] or alive[-1:]
+        for record in first:
+            grace = left if record.kind != SIDECAR else max(left, MIN_GRACE)
+            self.runtime.kill(worker, record, max(grace, 0), f"Stopping container {record.name}")
+        return bool(alive)
+
+    def _may_take_down(self, worker: PodWorker) -> bool:
+        """Some time after the last container's end."""
+        due = max((r.finished for r in worker.records), default=0) + TEARDOWN_COST
+        if self.loop.now < due:
+            self._look_again(due - self.loop.now)
+        return bool(self.loop.now >= due)
+
+    def _take_down(self, worker: PodWorker) -> None:
+        """The pod's namespace, cable, address and ports are free."""
+        if worker.net is not None and not worker.host_network:
+            self.cni.delete("/".join(worker.key))
+            if worker.ports:
+                portmap_del(self.net, worker.uid)
+        worker.net = None
 
     def _tear_down(self, worker: PodWorker) -> None:
         """Nothing of the pod is left; where containers still ran (deleted by force), their network goes TEARDOWN_COST later."""
         killed = False
         for record in worker.records:
-            if record.container is not None and record.container.running:
+            self.runtime.stop_probes(record)
+            if record.is_running and record.container is not None:
                 record.container.on_exit = None
                 record.container.kill()
                 killed = True
-        if worker.net is not None and not worker.host_network:
-            sandbox = "/".join(worker.key)
-            if killed:
-                self.loop.call_later(TEARDOWN_COST, self.cni.delete, sandbox)
-            else:
-                self.cni.delete(sandbox)
         self.workers.pop(worker.key, None)
+        if killed and worker.net is not None:
+            self.loop.call_later(TEARDOWN_COST, self._take_down, worker)
+        else:
+            self._take_down(worker)
 
     # ---- status
 
     def _write_status(self, pod: Obj, worker: PodWorker) -> None:
-        if self.store.get("Pod", worker.key) is None:
-            return
-        self.store.set_status("Pod", worker.key, self._status(pod, worker))
-
-    def _status(self, pod: Obj, worker: PodWorker) -> Obj:
-        old = pod.get("status") or {}
-        phase = self._phase(pod, worker)
-        inited = all(r.state == TERMINATED and r.exit_code == 0 for r in worker.inits)
-        ready = inited and phase == "Running" and all(r.ready for r in worker.mains)
-        done = phase == "Succeeded"
-        unready = [r.name for r in worker.mains if not r.ready]
-        why = "PodCompleted" if done else "ContainersNotReady"
-        message = "" if done else f"containers with unready status: [{' '.join(unready)}]"
-        wanted = [
-            ("PodReadyToStartContainers", worker.net is not None and phase not in ("Succeeded", "Failed"), "", ""),
-            ("Initialized", inited, "" if inited else "ContainersNotInitialized", ""),
-            ("Ready", ready, "" if ready else why, "" if ready else message),
-            ("ContainersReady", ready, "" if ready else why, "" if ready else message),
-        ]
-        kept = {c["type"]: c for c in old.get("conditions") or []}
-        conditions = [self._condition(kept.get(kind), kind, value, reason, text) for kind, value, reason, text in wanted]
-        scheduled = kept.get("PodScheduled") or self._condition(None, "PodScheduled", True, "", "")
-        status: Obj = {
-            **old, "phase": phase, "conditions": [*conditions, scheduled], "hostIP": self.node_ip,
-            "hostIPs": [{"ip": self.node_ip}], "startTime": self._time(worker.started),
-            "containerStatuses": [self._container_status(r) for r in worker.mains], "qosClass": _qos(pod),
-        }
-        if worker.ip:
-            status["podIP"] = worker.ip
-            status["podIPs"] = [{"ip": worker.ip}]
-        if worker.inits:
-            status["initContainerStatuses"] = [self._container_status(r) for r in worker.inits]
-        return status
-
-    def _phase(self, pod: Obj, worker: PodWorker) -> str:
-        policy = pod["spec"].get("restartPolicy", "Always")
-        if policy == "Never" and any(r.state == TERMINATED and r.exit_code for r in worker.inits):
-            return "Failed"
-        if any(r.container is None and not r.last for r in worker.mains):
-            return "Pending"
-        if policy != "Always" and all(r.state == TERMINATED for r in worker.mains):
-            if all(r.exit_code == 0 for r in worker.mains):
-                return "Succeeded"
-            if policy == "Never":
-                return "Failed"
-        return "Running"
-
-    def _condition(self, old: Obj | None, kind: str, value: bool, reason: str, message: str) -> Obj:
-        status = "True" if value else "False"
-        when = old["lastTransitionTime"] if old is not None and old["status"] == status else self._time(self.loop.now)
-        out: Obj = {"type": kind, "status": status, "lastProbeTime": None, "lastTransitionTime": when}
-        if reason:
-            out["reason"] = reason
-        if message:
-            out["message"] = message
-        return out
-
-    def _container_status(self, r: ContainerRecord) -> Obj:
-        if r.state == RUNNING:
-            state: Obj = {"running": {"startedAt": self._time(r.started)}}
-        elif r.state == TERMINATED:
-            state = {"terminated": self._terminated(r)}
-        else:
-            state = {"waiting": {"reason": r.reason, **({"message": r.message} if r.message else {})}}
-        out: Obj = {
-            "name": r.name, "state": state, "lastState": r.last, "ready": r.ready, "restartCount": r.restarts,
-            "image": r.spec["image"], "imageID": _image_id(r.spec["image"]) if r.container is not None else "",
-            "started": r.state == RUNNING,
-        }
-        if r.container is not None:
-            out["containerID"] = self._container_id(r)
-        return out
-
-    def _terminated(self, r: ContainerRecord) -> Obj:
-        out: Obj = {"exitCode": r.exit_code, "reason": r.reason if r.reason != "CrashLoopBackOff" else "Error",
-                    "startedAt": self._time(r.started), "finishedAt": self._time(r.finished)}
-        if r.message and r.reason == "StartError":
-            out["message"] = r.message
-        if r.container is not None:
-            out["containerID"] = self._container_id(r)
-        return out
-
-    def _container_id(self, r: ContainerRecord) -> str:
-        text = f"{self.host.seed}/{r.container.name if r.container else ''}/{r.restarts}"
-        return "containerd://" + hashlib.sha256(text.encode()).hexdigest()
-
-    def _time(self, ns: int) -> str:
-        return rfc3339(self.store.epoch_s + ns // SEC)
+        if self.store.get("Pod", worker.key) is not None:
+            self.store.set_status("Pod", worker.key, pod_status(pod, worker, self.place))
 
 
-def _image_id(image: str) -> str:
-    """A digest for an image name: nothing is pulled, so it is the name's."""
-    repository = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
-    return f"{repository}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
-
-
-def _qos(pod: Obj) -> str:
-    """Guaranteed, Burstable or BestEffort by requests and limits. Kubernetes: qos.GetPodQOS()."""
-    resources = [c.get("resources") or {} for c in pod["spec"]["containers"]]
-    if not any(r.get("requests") or r.get("limits") for r in resources):
-        return "BestEffort"
-    for r in resources:
-        limits, requests = r.get("limits") or {}, r.get("requests") or r.get("limits") or {}
-        if not {"cpu", "memory"} <= set(limits) or any(requests.get(k) != limits[k] for k in ("cpu", "memory")):
-            return "Burstable"
-    return "Guaranteed"
+__all__ = ["ContainerRecord", "Kubelet", "PodFeed", "PodWorker"]

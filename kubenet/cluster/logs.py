@@ -21,12 +21,10 @@ class LogSource:
                  timestamps: bool, since_ns: int | None) -> None:
         self.cluster = cluster
         self.timestamps = timestamps
-        self.log, self.record = _find(cluster, target, namespace, container)
+        self.log, self.record = _find(cluster, target, namespace, container, previous)
+        self.place = self.record.container if self.record is not None else None  # its successor has a log of its own
         self.at = 0
         lines = self.log
-        if previous:
-            raise NotFoundError("the log of a previous container is not kept", why="a restarted container goes on with the same log",
-                                try_="kubenet logs " + target)
         if since_ns is not None:
             limit = cluster.loop.now - since_ns
             self.at = next((n for n, line in enumerate(lines) if line[0] >= limit), len(lines))
@@ -36,7 +34,7 @@ class LogSource:
     @property
     def ended(self) -> bool:
         """True when the container has ended and everything was read."""
-        running = self.record is not None and self.record.container is not None and self.record.container.running
+        running = self.record is not None and self.place is not None and self.place.running
         return not running and self.at >= len(self.log)
 
     def poll(self) -> bytes:
@@ -62,7 +60,7 @@ def _tail(lines: list[Line], count: int) -> int:
     return 0
 
 
-def _find(cluster: Cluster, target: str, namespace: str, container: str) -> tuple[list[Line], Any]:
+def _find(cluster: Cluster, target: str, namespace: str, container: str, previous: bool) -> tuple[list[Line], Any]:
     """(log, the kubelet's record) of a pod's container, running or ended."""
     from kubenet.cluster import resolve
 
@@ -83,4 +81,9 @@ def _find(cluster: Cluster, target: str, namespace: str, container: str) -> tupl
     if worker is None or record is None or record.container is None:
         reason = record.reason if record is not None else "ContainerCreating"
         raise WrongMomentError(f'container "{wanted}" in pod "{name}" is waiting to start: {reason}', try_=f"kubenet describe pod {name}")
-    return worker.logs.setdefault(wanted, []), record
+    if not previous:
+        return worker.logs.setdefault(wanted, []), record
+    if wanted not in worker.previous_logs:
+        raise NotFoundError(f'previous terminated container "{wanted}" in pod "{name}" not found', why="it was not restarted yet",
+                            try_=f"kubenet logs {name}")
+    return worker.previous_logs[wanted], None

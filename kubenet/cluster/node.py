@@ -14,15 +14,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubenet.cluster.api.views import NodeView, ViewCache
+from kubenet.cluster.api.views import NodeView
 from kubenet.cluster.cni import Cni
 from kubenet.cluster.kubelet import Kubelet
 from kubenet.cluster.proxy.base import ensure
 from kubenet.cluster.proxy.config import ConntrackConfig, options_for_node, startup_sysctls
 from kubenet.cluster.proxy.controller import IsStale, KubeProxy
+from kubenet.cluster.proxy.group import ProxyGroup
 from kubenet.cluster.proxy.iptables import kubelet_rules
 from kubenet.cluster.store import Store
 from kubenet.kernel.host import Host
+from kubenet.kernel.netfilter.core import nf_defer, nf_ready
 from kubenet.kernel.netns import AF_INET, NetNamespace
 from kubenet.userland.container import Container
 from kubenet.userland.procfs import write_sysctl
@@ -90,18 +92,27 @@ class Node:
         self.container.start()
         self._start_kubelet(store, loop, settings)
         if settings["kubeProxy"].get("mode", "iptables") != "none":
-            self._start_proxy(store, loop, settings["kubeProxy"], settings["views"])
+            self._start_proxy(store, loop, settings)
 
     def _start_kubelet(self, store: Store, loop: Any, settings: Obj) -> None:
         assert self.cni is not None
         self.host.sysctl_other.update({"vm.overcommit_memory": "1", "kernel.panic": "10", "kernel.panic_on_oops": "1"})
-        ensure(kubelet_rules(AF_INET), lambda argv: self.iptables(AF_INET, argv))
+        nf_defer(self.net, self._make_rules)
         self.kubelet = Kubelet(store, loop, self.host, self.net, self.cni,
                                {"nodeIP": self.ip, "dnsIP": settings["dnsIP"], "domain": settings["domain"],
-                                "serviceEnv": settings["serviceEnv"]}, settings["podFeed"])
+                                "serviceEnv": settings["serviceEnv"], "container": self.container,
+                                "nodeResolvConf": settings["nodeResolvConf"], "nodeHosts": settings["nodeHosts"]},
+                               settings["podFeed"])
         self.kubelet.start()
 
-    def _start_proxy(self, store: Store, loop: Any, config: Obj, views: ViewCache) -> None:
+    def _make_rules(self) -> None:
+        """Somebody needs the rules: the kubelet's, then kube-proxy's as they would be had they been written at once."""
+        ensure(kubelet_rules(AF_INET), lambda argv: self.iptables(AF_INET, argv))
+        if self.proxy is not None and self.proxy.group is not None:
+            self.proxy.group.catch_up(self.proxy)
+
+    def _start_proxy(self, store: Store, loop: Any, settings: Obj) -> None:
+        config, views = settings["kubeProxy"], settings["views"]
         node = store.must_get("Node", ("", self.name))
         options = options_for_node(config, NodeView.of(node), self.addresses())
         sysctls = startup_sysctls(options, self.host.cpus, ConntrackConfig.parse(config))
@@ -110,7 +121,8 @@ class Node:
         mode = config.get("mode", "iptables")
         latency = int(config.get("latencyNs", 0))
         self.proxy = KubeProxy(loop, options, ProxyBackend(self), (AF_INET,), mode, latency, views)
-        self.proxy.start(store)
+        group: ProxyGroup = settings.setdefault("proxyGroup", ProxyGroup(loop, options, (AF_INET,), latency, views))
+        self.proxy.start(store, group if mode == "iptables" and group.takes(options, latency) else None)
 
     # ---- what others ask
 
@@ -148,6 +160,7 @@ class ProxyBackend:
 
     def nat_chains(self, family: int) -> list[str]:
         """The chains that iptables-save -t nat would name."""
+        nf_ready(self.node.net)
         table = self.node.net.xt.get(family, {}).get("nat")
         return list(table.chains) if table is not None else []
 

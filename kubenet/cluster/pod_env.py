@@ -110,6 +110,40 @@ def field_ref(pod: Obj, path: str) -> str:
     return str(simple[path])
 
 
+_SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+
+def quantity(text: Any) -> tuple[int, int]:
+    """A resource quantity as a fraction: "250m" is (250, 1000). ValueError."""
+    found = re.fullmatch(r"(\d+)(?:\.(\d+))?(m|[kMGT]|[KMGT]i)?", str(text))
+    if not found:
+        raise ValueError(f"{text!r} is no quantity")
+    scale = 10 ** len(found[2] or "")
+    number = int(found[1]) * scale + int(found[2] or 0)
+    return (number, scale * 1000) if found[3] == "m" else (number * _SUFFIXES[found[3] or ""], scale)
+
+
+def resource_ref(store: Store, pod: Obj, container: Obj, ref: Obj) -> str:
+    """limits.cpu, requests.memory ... of a container by its divisor, rounded up; what has no limit is given the node's.
+
+    Kubernetes: resource.ExtractContainerResourceValue(), MergeContainerResourceLimits(). ConfigMissing.
+    """
+    specs = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]
+    wanted = next((c for c in specs if c["name"] == ref.get("containerName")), container)
+    section, _, name = str(ref.get("resource", "")).partition(".")
+    if section not in ("limits", "requests") or name not in ("cpu", "memory", "ephemeral-storage"):
+        raise ConfigMissing(f"unsupported container resource : {ref.get('resource')}")
+    resources = wanted.get("resources") or {}
+    value = (resources.get(section) or {}).get(name)
+    if value is None and section == "requests":
+        value = (resources.get("limits") or {}).get(name, "0")
+    if value is None:
+        node = store.get("Node", ("", pod["spec"].get("nodeName", ""))) or {}
+        value = ((node.get("status") or {}).get("allocatable") or {}).get(name, "0")
+    (top, bottom), (by, per) = quantity(value), quantity(ref.get("divisor") or "1")
+    return str(-(-top * per // (bottom * (by or per))))
+
+
 def container_env(services: ServiceEnv, pod: Obj, container: Obj) -> Layers:
     """The environment of a container, in the order in which later entries win. ConfigMissing."""
     store, namespace = services.store, pod["metadata"].get("namespace", "default")
@@ -117,7 +151,7 @@ def container_env(services: ServiceEnv, pod: Obj, container: Obj) -> Layers:
     sources = _env_from(store, namespace, container)
     own: dict[str, str] = {}
     for entry in container.get("env") or []:
-        value = _env_value(store, pod, namespace, entry, Layers(links, sources, own))
+        value = _env_value(store, pod, container, entry, Layers(links, sources, own))
         if value is not None:
             own[entry["name"]] = value
     return Layers(links, sources, own)
@@ -135,12 +169,14 @@ def _env_from(store: Store, namespace: str, container: Obj) -> dict[str, str]:
     return out
 
 
-def _env_value(store: Store, pod: Obj, namespace: str, entry: Obj, known: Mapping[str, str]) -> str | None:
-    source = entry.get("valueFrom")
+def _env_value(store: Store, pod: Obj, container: Obj, entry: Obj, known: Mapping[str, str]) -> str | None:
+    namespace, source = pod["metadata"].get("namespace", "default"), entry.get("valueFrom")
     if not source:
         return expand(str(entry.get("value", "")), known)
     if "fieldRef" in source:
         return field_ref(pod, source["fieldRef"]["fieldPath"])
+    if "resourceFieldRef" in source:
+        return resource_ref(store, pod, container, source["resourceFieldRef"])
     for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
         if field in source:
             ref = source[field]
@@ -240,7 +276,7 @@ def resolv_conf(pod: Obj, dns_ip: str, domain: str, node_conf: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def hosts_file(pod: Obj, ip: str) -> str:
+def hosts_file(pod: Obj, ip: str, domain: str = "cluster.local") -> str:
     """/etc/hosts of a pod."""
     head = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback",
             "fe00::0\tip6-localnet", "fe00::0\tip6-mcastprefix", "fe00::1\tip6-allnodes", "fe00::2\tip6-allrouters"]
@@ -248,7 +284,7 @@ def hosts_file(pod: Obj, ip: str) -> str:
     name = spec.get("hostname") or pod["metadata"]["name"]
     if spec.get("subdomain"):
         namespace = pod["metadata"].get("namespace", "default")
-        head.append(f"{ip}\t{name}.{spec['subdomain']}.{namespace}.svc.cluster.local\t{name}")
+        head.append(f"{ip}\t{name}.{spec['subdomain']}.{namespace}.svc.{domain}\t{name}")
     else:
         head.append(f"{ip}\t{name}")
     aliases = spec.get("hostAliases") or []

@@ -46,7 +46,7 @@ def find_container(cluster: Cluster, target: str, namespace: str, container: str
 
 def pod_container(cluster: Cluster, pod: Obj, name: str = "") -> Container:
     """The container of a pod, the first one unless named. WrongMomentError while it does not run."""
-    names = [c["name"] for c in pod["spec"]["containers"]]
+    names = [c["name"] for c in [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]]
     wanted = name or (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container") or names[0]
     pod_name = pod["metadata"]["name"]
     if wanted not in names:
@@ -54,7 +54,7 @@ def pod_container(cluster: Cluster, pod: Obj, name: str = "") -> Container:
                             try_=f"kubenet exec {pod_name} -c {names[0]} -- sh")
     node = cluster.nodes.get(pod["spec"].get("nodeName", ""))
     worker = node.kubelet.workers.get(key_of(pod)) if node is not None and node.kubelet is not None else None
-    record = next((r for r in worker.mains if r.name == wanted), None) if worker is not None else None
+    record = next((r for r in worker.records if r.name == wanted), None) if worker is not None else None
     if record is None or record.container is None or not record.container.running:
         why = record.reason if record is not None else (pod.get("status") or {}).get("phase", "Pending")
         raise WrongMomentError(f'container "{wanted}" in pod "{pod_name}" is not running: {why}',

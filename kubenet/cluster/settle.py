@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kubenet.cluster.store import key_of
+
 if TYPE_CHECKING:
     from kubenet.cluster.cluster import Cluster
 
 Obj = dict[str, Any]
 
-STUCK = ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "CreateContainerConfigError", "StartError")
+STUCK = ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "CreateContainerConfigError", "RunContainerError", "StartError",
+         "PostStartHookError")
 
 
 def unsettled(cluster: Cluster) -> list[str]:
     """What is still on its way, one line each; [] when settled."""
-    out = [line for pod in cluster.store.iter("Pod") if (line := _pod(pod))]
+    out = [line for pod in cluster.store.iter("Pod") if (line := _pod(cluster, pod))]
     out += [line for kind in ("Deployment", "ReplicaSet", "StatefulSet") for obj in cluster.store.iter(kind) if (line := _workload(obj))]
     if not out:
         out += [f"{c.name or type(c).__name__}: work queued" for c in cluster.controllers if not c.idle]
@@ -28,7 +31,7 @@ def unsettled(cluster: Cluster) -> list[str]:
     return out
 
 
-def _pod(pod: Obj) -> str:
+def _pod(cluster: Cluster, pod: Obj) -> str:
     name, status = pod["metadata"]["name"], pod.get("status") or {}
     if pod["metadata"].get("deletionTimestamp"):
         return f"pod/{name}: Terminating"
@@ -38,10 +41,17 @@ def _pod(pod: Obj) -> str:
     if not pod["spec"].get("nodeName"):
         return f"pod/{name}: not scheduled yet"
     ready: Obj = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
-    if ready.get("status") == "True":
+    if ready.get("status") == "True" or phase == "Running" and _probes_say_no(cluster, pod):
         return ""
     waiting = [s["state"]["waiting"]["reason"] for s in status.get("containerStatuses") or [] if "waiting" in s.get("state", {})]
     return f"pod/{name}: {waiting[0] if waiting else phase}"
+
+
+def _probes_say_no(cluster: Cluster, pod: Obj) -> bool:
+    """A readiness probe has reached its failure threshold: what runs is not ready, and that is its state."""
+    node = cluster.nodes.get(pod["spec"]["nodeName"])
+    worker = node.kubelet.workers.get(key_of(pod)) if node is not None and node.kubelet is not None else None
+    return worker is not None and bool(worker.failing())
 
 
 def stuck_reason(pod: Obj) -> str:

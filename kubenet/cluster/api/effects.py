@@ -19,20 +19,23 @@ Tree = dict[str, Any]
 _HANDLER: Tree = {"exec": True, "httpGet": True, "tcpSocket": True, "initialDelaySeconds": True, "timeoutSeconds": True,
                   "periodSeconds": True, "successThreshold": True, "failureThreshold": True,
                   "terminationGracePeriodSeconds": True}
+_HOOK: Tree = {"exec": True, "sleep": True, "httpGet": True}
 _CONTAINER: Tree = {
     "name": True, "image": True, "command": True, "args": True, "workingDir": True, "env": True, "envFrom": True,
-    "ports": {"name": True, "containerPort": True, "protocol": True}, "volumeMounts": True, "restartPolicy": True,
+    "ports": {"name": True, "containerPort": True, "protocol": True, "hostPort": True, "hostIP": True}, "volumeMounts": True,
+    "restartPolicy": True,
     "readinessProbe": _HANDLER, "livenessProbe": _HANDLER, "startupProbe": _HANDLER,
-    "lifecycle": {"preStop": {"exec": True, "sleep": True, "httpGet": True}}, "stdin": True, "tty": True,
+    "lifecycle": {"postStart": _HOOK, "preStop": _HOOK}, "stdin": True, "tty": True,
     "stdinOnce": True, "terminationMessagePath": True, "terminationMessagePolicy": True,
 }
 _POD: Tree = {
     "containers": _CONTAINER, "initContainers": _CONTAINER,
     "restartPolicy": True, "nodeName": True, "nodeSelector": True, "tolerations": True, "hostNetwork": True,
     "hostname": True, "subdomain": True, "dnsPolicy": True, "dnsConfig": True, "hostAliases": True,
-    "terminationGracePeriodSeconds": True, "schedulerName": True, "serviceAccountName": True, "serviceAccount": True,
+    "terminationGracePeriodSeconds": True, "activeDeadlineSeconds": True, "schedulerName": True, "serviceAccountName": True,
+    "serviceAccount": True, "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": True}},
     "automountServiceAccountToken": True, "enableServiceLinks": True,
-    "volumes": {"name": True, "configMap": True, "secret": True, "emptyDir": {}, "downwardAPI": True},
+    "volumes": {"name": True, "configMap": True, "secret": True, "emptyDir": {}, "downwardAPI": True, "projected": True},
     "securityContext": {"sysctls": True},
 }
 _TEMPLATE: Tree = {"metadata": True, "spec": _POD}
