@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kubenet.cli.command import Cmd, shared_options
+from kubenet.cli.command import Cmd
 from kubenet.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:
@@ -28,28 +28,34 @@ Obj = dict[str, Any]
 EXAMPLE = "kubenet proxy flow --node node.yaml -f web.yaml --from 10.48.1.5 --to 10.96.0.1:80"
 
 
-class ProxyGroup(click.Group):
+class ProxyGroup(Cmd, click.Group):
     """`kubenet proxy`: a word of its own for each question."""
-
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write("usage: kubenet proxy render|flow ...\n\nkube-proxy's rules without a cluster, from files.\n\n")
-        for name, command in self.commands.items():
-            formatter.write(f"  {name:8} {(command.help or '').splitlines()[0]}\n")
-        formatter.write("\nOne of them: kubenet proxy render --help")
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self.commands:
             raise UsageError(f"no command `kubenet proxy {args[0]}`", why=f"there are {' and '.join(self.commands)}",
-                             try_="kubenet proxy --help")
+                             try_="kubenet help proxy")
         return super().resolve_command(ctx, args)
 
 
-@click.group("proxy", cls=ProxyGroup, invoke_without_command=True, params=shared_options(hidden=True))
+@click.group(
+    "proxy", cls=ProxyGroup, invoke_without_command=True,
+    usage=["proxy render --node NODE.yaml -f OBJECTS... [--kernel] [--steps FILE]",
+           "proxy flow --node NODE.yaml -f OBJECTS... --from IP --to IP:PORT"],
+    examples=[("kubenet proxy render --node node.yaml -f web.yaml", "restore input"), (EXAMPLE, "where a packet goes")],
+    exits="0 answered, 2 wrong usage, 3 no such mode, 4 invalid file",
+)
 @click.pass_context
 def proxy(ctx: click.Context) -> None:
-    """kube-proxy's rules without a cluster."""
+    """kube-proxy's rules without a cluster, from files:
+
+    render   what kube-proxy feeds to iptables-restore on a node
+    flow     where a packet goes through those rules
+
+    One of them: kubenet proxy render --help
+    """
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        raise UsageError("which one? There are render and flow", try_="kubenet help proxy")
 
 
 def _source_options(command: Any) -> Any:
