@@ -26,6 +26,7 @@ from tests.scenarios.world import (
     listener,
     netexec,
     pod,
+    read_all,
     service,
     udp_ask,
 )
@@ -200,7 +201,7 @@ def test_rolling_update_loses_only_what_meets_a_dying_pod(make: Any) -> None:
             try:
                 sys.connect(fd, ("10.96.0.70", 80), SEC)
                 sys.send_all(fd, b"GET /hostname HTTP/1.0\r\n\r\n")
-                answer = b"".join(iter(lambda: sys.recv(fd, 4096, 0, SEC), b""))
+                answer = read_all(sys, fd, SEC)
                 names.append((sys.loop.now, answer.rpartition(b"\n")[2].decode()))
             except OSError:
                 failures.append(sys.loop.now)

@@ -656,7 +656,7 @@ def test_keepalive(w: World) -> None:
     w.cluster.fabric.machines["node-1"].link.add_rule(DropMatching(proto=6, daddr=ip4(B)))
     w.run(10)
     assert job.error is not None and job.error.errno == ETIMEDOUT
-    assert len([f for f in tap.tcp(RST | ACK, out=True)]) == 1
+    assert len(tap.tcp(RST | ACK, out=True)) == 1
 
 
 # ---- buffers

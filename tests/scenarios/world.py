@@ -155,7 +155,8 @@ class World:
         self.loop = self.cluster.loop
         parts: list[Obj] = []
         if cast:
-            parts = [pod("client", "node-1", CLIENT, image="nicolaka/netshoot"), netexec("web-0", "node-2", WEB0), netexec("web-1", "node-1", WEB1)]
+            parts = [pod("client", "node-1", CLIENT, image="nicolaka/netshoot"), netexec("web-0", "node-2", WEB0),
+                     netexec("web-1", "node-1", WEB1)]
         self.apply(*parts, *(docs or []))
 
     def __enter__(self) -> World:
@@ -288,3 +289,11 @@ def listener(sys: Any, port: int, backlog: int = 128, reuse: bool = False) -> in
     sys.bind(fd, ("0.0.0.0", port))
     sys.listen(fd, backlog)
     return fd
+
+
+def read_all(sys: Any, fd: int, timeout: int | None = None) -> bytes:
+    """Everything up to the peer's FIN."""
+    out = b""
+    while data := sys.recv(fd, 65536, 0, timeout):
+        out += data
+    return out
