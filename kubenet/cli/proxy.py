@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Obj = dict[str, Any]
 
-EXAMPLE = "kubenet proxy flow --node node.yaml -f web.yaml --from 10.48.1.5 --to 10.96.0.1:80"
+EXAMPLE = "kubenet proxy flow --node n.yaml -f web --from 10.48.1.5 --to 10.96.0.1:80"
 
 
 class ProxyGroup(Cmd, click.Group):
@@ -40,7 +40,7 @@ class ProxyGroup(Cmd, click.Group):
 
 @click.group(
     "proxy", cls=ProxyGroup, invoke_without_command=True,
-    usage=["proxy render --node NODE.yaml -f OBJECTS... [--kernel] [--steps FILE]",
+    usage=["proxy render --node NODE.yaml -f OBJECTS...",
            "proxy flow --node NODE.yaml -f OBJECTS... --from IP --to IP:PORT"],
     examples=[("kubenet proxy render --node node.yaml -f web.yaml", "restore input"), (EXAMPLE, "where a packet goes")],
     exits="0 answered, 2 wrong usage, 3 no such mode, 4 invalid file",
