@@ -110,6 +110,12 @@ class Watch:
         log = self._store.log(self.kind)
         return bool(self._initial) or self.position < log.length
 
+    def copy(self) -> Watch:
+        """Another reader at the same place."""
+        twin = Watch(self._store, self.kind, self.position, list(self._initial))
+        self._store.log(self.kind).watches.append(twin)
+        return twin
+
     def close(self) -> None:
         """No more events and no more wakes."""
         self.closed = True

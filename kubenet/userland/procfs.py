@@ -14,6 +14,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kubenet.kernel.netfilter.core import nf_ready
 from kubenet.kernel.netns import NetNamespace
 from kubenet.kernel.snmp import SECTIONS
 from kubenet.kernel.socket.file import oserror
@@ -46,6 +47,8 @@ def sysctl_names(net: NetNamespace) -> list[str]:
 
 def _conntrack_loaded(net: NetNamespace) -> bool:
     """nf_conntrack is a module of the whole machine: loaded for one namespace, its sysctls are in all of them."""
+    for other in net.host.namespaces.values():
+        nf_ready(other)
     return any(other.ct is not None for other in net.host.namespaces.values())
 
 
@@ -324,6 +327,7 @@ def _proc_net_sockets(net: NetNamespace, proto: str) -> str:
 
 
 def _proc_net_conntrack(net: NetNamespace) -> str:
+    nf_ready(net)
     if net.ct is None:
         return ""
     from kubenet.kernel.netfilter.conntrack.tool import conntrack_command

@@ -43,8 +43,11 @@ def measure_here(name: str, fn: Callable[[], str]) -> str:
     """Run fn in a child process, so that memory is its own."""
     reader, writer = os.pipe()
     if os.fork() == 0:
-        os.write(writer, fn().encode())
-        os._exit(0)
+        try:
+            os.write(writer, fn().encode())
+        finally:
+            sys.excepthook(*sys.exc_info()) if sys.exc_info()[0] else None  # type: ignore[arg-type]
+            os._exit(0)
     os.close(writer)
     text = os.read(reader, 1000).decode()
     os.wait()

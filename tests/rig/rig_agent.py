@@ -295,9 +295,15 @@ class Sniffer:
 
 
 def offload_off(socket: Any, device: str) -> str:
-    """Segmentation offloads of a device are off, so that every frame is what a wire would carry. ethtool(8)."""
+    """Segmentation offloads of a device are off, so that every frame is what a wire would carry (ethtool(8)), and what it
+    receives is not handled inside the sender's system call, where a locked socket ignores ICMP errors."""
     import fcntl
 
+    try:
+        with open(f"/sys/class/net/{device}/queues/rx-0/rps_cpus", "w") as file:
+            file.write("2")  # frames are received on another CPU than the one that sends, as on separate machines
+    except OSError:
+        pass
     sk = socket.socket(2, 2)
     for command in (0x1F, 0x24, 0x2C, 0x26):  # STSO, SGSO, SGRO, (SUFO)
         value = bytearray(struct.pack("II", command, 0))
@@ -330,7 +336,10 @@ def main() -> None:
     import select
     import socket
 
+    import os
+
     sniffer = Sniffer(socket)
+    os.sched_setaffinity(0, {0})
 
     def poll(sk: Any) -> int:
         p = select.poll()

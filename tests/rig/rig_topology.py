@@ -49,7 +49,7 @@ class Topology:
         return any(fnmatch(f"{space}/{device}", pattern) for pattern in self.taps)
 
 
-PAIR = Topology(("a", "b"), (Cable("a", "eth0", "10.1.0.2/24", "b", "eth0", "10.1.0.1/24"),), taps=("a/eth0",))
+PAIR = Topology(("a", "b"), (Cable("a", "eth0", "10.1.0.2/24", "b", "eth0", "10.1.0.1/24"),), taps=("a/eth0", "a/lo"))
 
 ROUTER = Topology(
     ("a", "r", "b"),

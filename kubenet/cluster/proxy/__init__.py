@@ -7,7 +7,9 @@
     names         chain names                           hash16()
     rules         the rules of one service port         portal_rules(), chain_rules()
     iptables      whole syncs, full and partial         IptablesProxier, rules_for()
+    schedule      when it reads, when it writes         SyncSchedule
     controller    the program that watches and syncs    KubeProxy
+    group         many nodes that listen once           ProxyGroup
     conntrack_cleanup   stale UDP entries after a sync  UdpCleanup
     base          what modes have in common             SyncResult, Step, proxy_mode
 
@@ -30,6 +32,7 @@ from kubenet.cluster.proxy.base import (
 from kubenet.cluster.proxy.config import ConntrackConfig, options_for_node, startup_sysctls
 from kubenet.cluster.proxy.conntrack_cleanup import UdpCleanup
 from kubenet.cluster.proxy.controller import Backend, KubeProxy
+from kubenet.cluster.proxy.group import ProxyGroup
 from kubenet.cluster.proxy.iptables import (
     IptablesProxier,
     canary_steps,
@@ -47,6 +50,7 @@ __all__ = [
     "IptablesProxier",
     "JumpRule",
     "KubeProxy",
+    "ProxyGroup",
     "ProxyMode",
     "ProxyOptions",
     "Step",

@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol
 
 from kubenet.cluster.api.ips import AF_INET
 from kubenet.cluster.api.views import Obj
-from kubenet.cluster.proxy.changes import ServicePort
+from kubenet.cluster.proxy.changes import Changes, ServicePort
 from kubenet.cluster.proxy.conntrack_cleanup import UdpCleanup
 from kubenet.errors import NotFoundError
 
@@ -129,8 +129,8 @@ class ProxyMode(Protocol):
     def on_node(self, node: Obj | None) -> bool:
         """Note what this node's labels say now."""
 
-    def sync(self, existing_nat_chains: Iterable[str] = (), now: int = 0) -> SyncResult:
-        """Take over what was noted and give the rules."""
+    def sync(self, existing_nat_chains: Iterable[str] = (), now: int = 0, changes: Changes | None = None) -> SyncResult:
+        """Take over what was noted (or what shared trackers took over) and give the rules."""
 
     def sync_failed(self) -> None:
         """The last sync was not applied: the next one is full."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kubenet.cluster.api.ips import (
     FAMILY_NAMES,
@@ -177,6 +178,51 @@ def merge_slices(
     return {key: tuple(found[text] for text in sorted(found)) for key, found in merged.items()}
 
 
+class Changes(NamedTuple):
+    """What one `Trackers.apply()` took over."""
+
+    names: tuple[ServiceName, ...]
+    """The Services whose rules have to be written again."""
+    has_services: bool
+    """Whether Services themselves are among the causes, not endpoints alone."""
+    udp_changed: bool
+    """Whether endpoints of a UDP port are among them."""
+    gone_udp: tuple[ServicePort, ...]
+    """UDP service ports that no longer exist."""
+
+
+class Trackers:
+    """Both trackers of one family: all that rules are written from, and the same for every node."""
+
+    __slots__ = ("services", "slices")
+
+    def __init__(self, family: int, allow_external_ips: bool = True, views: ViewCache | None = None) -> None:
+        self.services = ServiceTracker(family, allow_external_ips, views)
+        self.slices = SliceTracker(family, views)
+
+    def apply(self) -> Changes:
+        """Take over what was heard."""
+        services, gone_udp = self.services.apply()
+        slices, has_udp = self.slices.apply()
+        return Changes(tuple(dict.fromkeys((*services, *slices))), bool(services), has_udp, tuple(gone_udp))
+
+    def everything(self) -> Changes:
+        """All that is known, as if it had just been heard: for a node that begins now."""
+        names = dict.fromkeys((*self.services.names(), *self.slices.names()))
+        return Changes(tuple(names), True, False, ())
+
+    def count_endpoints(self) -> int:
+        """How many endpoints the known service ports have, each counted as often as it is named."""
+        endpoints = self.slices.endpoints
+        return sum([len(endpoints.get(key, ())) for key in self.services.ports])
+
+    def copy(self) -> Trackers:
+        """Another one that knows and has heard the same."""
+        twin = Trackers.__new__(Trackers)
+        twin.services, twin.slices = self.services.copy(), self.slices.copy()
+        return twin
+
+
 class ServiceTracker:
     """The service ports of one family, and what was heard since `apply()`."""
 
@@ -203,6 +249,16 @@ class ServiceTracker:
         else:
             self._pending[name] = ports
         return bool(self._pending)
+
+    def copy(self) -> ServiceTracker:
+        """Another one that knows and has heard the same."""
+        twin = ServiceTracker(self.family, self.allow_external_ips, self._views)
+        twin.ports, twin._known, twin._pending = dict(self.ports), dict(self._known), dict(self._pending)
+        return twin
+
+    def names(self) -> list[ServiceName]:
+        """The Services with service ports, as of the last `apply()`."""
+        return list(self._known)
 
     def keys_of(self, name: ServiceName) -> tuple[PortKey, ...]:
         """The service ports of one Service, as of the last `apply()`."""
@@ -244,6 +300,18 @@ class SliceTracker:
             if view.address_type == FAMILY_NAMES[self.family] and view.service_name and view.meta.name:
                 self._note((view.meta.namespace, view.service_name), view.meta.name, None if new is None else view)
         return bool(self._pending)
+
+    def copy(self) -> SliceTracker:
+        """Another one that knows and has heard the same."""
+        twin = SliceTracker(self.family, self._views)
+        twin.endpoints, twin._keys = dict(self.endpoints), dict(self._keys)
+        twin._slices = {service: dict(slices) for service, slices in self._slices.items()}
+        twin._pending = {service: dict(heard) for service, heard in self._pending.items()}
+        return twin
+
+    def names(self) -> list[ServiceName]:
+        """The Services with endpoints, as of the last `apply()`."""
+        return list(self._keys)
 
     def _note(self, service: ServiceName, name: str, view: EndpointSliceView | None) -> None:
         pending = self._pending.get(service, {})

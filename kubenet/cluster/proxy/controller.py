@@ -4,6 +4,7 @@
     proxy.start(store)            canaries, watches; the first sync comes when both lists have arrived
     proxy.pause(), proxy.resume() a kube-proxy that hangs: events pile up, the kernel keeps the old rules
     proxy.stop()                  the program is gone; its rules stay
+    proxy.start(store, group)     the same, sharing its ears with other nodes' (group.py)
 
 The backend is the node's kernel as seen through the tools a real kube-proxy runs, so that nothing here knows tables:
 
@@ -12,10 +13,9 @@ The backend is the node's kernel as seen through the tools a real kube-proxy run
     nat_chains(family) -> list           the chains `iptables-save -t nat` names
     delete_udp(family, is_stale) -> int  delete the UDP entries of conntrack for which is_stale(...) holds
 
-At least minSyncPeriod passes between the end of one sync and the start of the next; what arrives meanwhile is taken
-along. A sync that fails is tried again after syncPeriod, as a full one. After an hour without a full sync there is one.
-Every syncPeriod the canary chains are looked at: when somebody flushed the tables they are gone, and everything is
-written again.
+When it syncs is schedule.py's. A sync that fails is tried again after syncPeriod, as a full one. After an hour without a
+full sync there is one. Every syncPeriod the canary chains are looked at: when somebody flushed the tables they are gone,
+and everything is written again.
 
 simplified: a sync takes no time of its own (code never does here); `latency` delays what the watches say, for studying
 what happens while rules are stale.
@@ -27,67 +27,24 @@ pkg/util/iptables Monitor().
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kubenet.cluster.api.ips import AF_INET
-from kubenet.cluster.api.status import ApiError
 from kubenet.cluster.api.views import Obj, ViewCache
 from kubenet.cluster.proxy.base import CHAIN, ProxyMode, Step, SyncResult, ensure, find_mode
+from kubenet.cluster.proxy.changes import Changes
 from kubenet.cluster.proxy.iptables import FULL_SYNC_PERIOD, canary_steps
 from kubenet.cluster.proxy.options import ProxyOptions
+from kubenet.cluster.proxy.schedule import NEVER, Clock, SyncSchedule, WatchableStore
 from kubenet.units import MSEC, SEC
 
-WATCHED = ("Service", "EndpointSlice", "Node")
+if TYPE_CHECKING:
+    from kubenet.cluster.proxy.group import ProxyGroup
+
 FLUSH_POLL = 100 * MSEC
 FLUSH_TIMEOUT = 5 * SEC
-NEVER = -1
 
 IsStale = Callable[[int, int, int, int], bool]
-
-
-class Clock(Protocol):
-    """What is needed of the event loop."""
-
-    @property
-    def now(self) -> int:
-        """Virtual time in ns."""
-
-    def call_at(self, when: int, fn: Callable[[Any], object], arg: Any = None) -> None:
-        """Run fn(arg) at that time."""
-
-
-class WatchEvent(Protocol):
-    """One change in the store."""
-
-    @property
-    def type(self) -> str:
-        """ADDED, MODIFIED or DELETED."""
-
-    @property
-    def obj(self) -> dict[str, Any]:
-        """The object after it, or the last state of a deleted one."""
-
-
-class EventSource(Protocol):
-    """One kind's watch."""
-
-    wake: Callable[[], object] | None
-
-    def poll(self) -> Sequence[WatchEvent]:
-        """The events since the last call."""
-
-    def pending(self) -> bool:
-        """Whether `poll()` would return something."""
-
-    def close(self) -> None:
-        """No more of them."""
-
-
-class WatchableStore(Protocol):
-    """Where the watches come from."""
-
-    def watch(self, kind: str) -> Any:
-        """An EventSource that begins with the present state as ADDED events."""
 
 
 class Backend(Protocol):
@@ -106,7 +63,7 @@ class Backend(Protocol):
         """Delete UDP entries of conntrack by (original dst, dport, reply src, sport); how many."""
 
 
-class KubeProxy:
+class KubeProxy(SyncSchedule):
     """One node's kube-proxy: a proxier per address family, kept in step with the store and the kernel."""
 
     def __init__(
@@ -119,56 +76,57 @@ class KubeProxy:
         latency: int = 0,
         views: ViewCache | None = None,
     ) -> None:
-        self.loop = loop
+        super().__init__(loop, options.min_sync_period, latency)
         self.options = options
         self.backend = backend
-        self.latency = latency
         make = find_mode(mode)
         self.proxiers: list[ProxyMode] = [make(options, family, views) for family in families]
+        self.group: ProxyGroup | None = None
         self.is_running = False
-        self.is_paused = False
-        self.syncs = 0
         self.failures = 0
         self.udp_entries_deleted = 0
         self.last_error = ""
         self.last_results: list[SyncResult] = []
         self.last_sync = NEVER
         """When the last sync that worked ended."""
-        self._watches: dict[str, EventSource] = {}
-        self._known: dict[str, dict[tuple[str, str], Obj]] = {}
-        """Objects by kind, as last heard; a kind is there once its first list has arrived."""
-        self._store: WatchableStore | None = None
-        self._due = NEVER
-        self._last_end = NEVER
-        self._queued_since = NEVER
-        self._generation = 0
 
     # Life
 
-    def start(self, store: WatchableStore) -> None:
+    def start(self, store: WatchableStore, group: ProxyGroup | None = None) -> None:
         """Run from now on; the canaries exist, the watches are open and the first sync is on its way."""
         self.is_running, self.is_paused = True, False
-        self._store = store
         self._generation += 1
-        self._ensure_canaries()
-        for kind in WATCHED:
-            self._open(kind)
-            self._later(self.latency, self._read, kind)
-        self._later(self.options.sync_period, self._look_at_canaries)
-        self._later(FULL_SYNC_PERIOD + 1, self._hourly)
+        if group is not None:
+            self.group = group
+            group.join(self, store)
+            return
+        self.ensure_canaries()
+        self.listen(store)
+        self.later(self.options.sync_period, self._look_at_canaries)
+        self.later(FULL_SYNC_PERIOD + 1, self._hourly)
+
+    def leave_group(self) -> None:
+        """From now on this proxy listens and writes for itself, from where the group is."""
+        group = self.group
+        if group is None:
+            return
+        for proxier in self.proxiers:
+            self.backend.nat_chains(proxier.family)  # a look at the tables: deferred rules are written first
+        self.group = None
+        group.dismiss(self)
+        self.take_place_of(group)
+        self.later(group.canaries_at - self.loop.now, self._look_at_canaries)
+        self.later(group.hourly_at - self.loop.now, self._hourly)
 
     def stop(self) -> None:
         """The program ended: no more syncs; the rules it wrote stay in the kernel."""
+        self.leave_group()
         self.is_running = False
-        self._generation += 1
-        self._due = NEVER
-        for watch in self._watches.values():
-            watch.close()
-        self._watches = {}
-        self._known = {}
+        self.stop_listening()
 
     def pause(self) -> None:
         """Hang: nothing is read or written until `resume()`."""
+        self.leave_group()
         self.is_paused = True
 
     def resume(self) -> None:
@@ -184,67 +142,18 @@ class KubeProxy:
         """Whether rules will still be written because of something that has happened already."""
         if not self.is_running or self.is_paused:
             return False
-        return self._due != NEVER or self.syncs == 0 or any(watch.pending() for watch in self._watches.values())
+        return self.group.is_waiting() if self.group is not None else self.is_waiting()
 
     def is_healthy(self) -> bool:
         """Whether no update has waited for two sync periods (/healthz, without what it says of the node)."""
-        waiting = 0 if self._queued_since == NEVER else self.loop.now - self._queued_since
+        since = self.group.waits_since() if self.group is not None else self._queued_since
+        waiting = 0 if since == NEVER else self.loop.now - since
         return self.is_running and waiting < 2 * self.options.sync_period
 
-    # Events
+    # Events and syncs
 
-    def _later(self, delay: int, fn: Callable[[Any], object], arg: Any = None) -> None:
-        """Call fn(arg) after `delay` ns, unless the program has been stopped by then."""
-        self.loop.call_at(self.loop.now + delay, self._if_current, (self._generation, fn, arg))
-
-    def _if_current(self, call: tuple[int, Callable[[Any], object], Any]) -> None:
-        generation, fn, arg = call
-        if generation == self._generation:
-            fn(arg)
-
-    def _waker(self, kind: str) -> Callable[[], object]:
-        def wake() -> None:
-            self._later(self.latency, self._read, kind)
-
-        return wake
-
-    def _read(self, kind: str) -> None:
-        """Take over what a watch has to say; the first time it is the whole list."""
-        if self.is_paused or kind not in self._watches:
-            return
-        is_first = kind not in self._known
-        known = self._known.setdefault(kind, {})
-        has_work = is_first
-        for obj, is_gone in self._poll(kind, known):
-            meta = obj["metadata"]
-            key = (meta.get("namespace", ""), meta["name"])
-            if is_gone:
-                known.pop(key, None)
-            else:
-                known[key] = obj
-            has_work = self._note(kind, obj, is_gone) or has_work
-        if has_work:
-            self.request_sync()
-
-    def _poll(self, kind: str, known: dict[tuple[str, str], Obj]) -> list[tuple[Obj, bool]]:
-        """What happened, as (object, whether it is gone). A watch that fell too far behind starts over with a list."""
-        try:
-            return [(event.obj, event.type == "DELETED") for event in self._watches[kind].poll()]
-        except ApiError as error:
-            if error.code != 410:
-                raise
-        self._open(kind)
-        listed = [event.obj for event in self._watches[kind].poll()]
-        here = {(obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) for obj in listed}
-        return [(obj, True) for key, obj in known.items() if key not in here] + [(obj, False) for obj in listed]
-
-    def _open(self, kind: str) -> None:
-        assert self._store is not None, "start() was called"
-        watch: EventSource = self._store.watch(kind)
-        watch.wake = self._waker(kind)
-        self._watches[kind] = watch
-
-    def _note(self, kind: str, obj: Obj, is_gone: bool) -> bool:
+    def note(self, kind: str, obj: Obj, is_gone: bool) -> bool:
+        """Every proxier hears of it."""
         old, new = (obj, None) if is_gone else (None, obj)
         has_work = False
         for proxier in self.proxiers:
@@ -256,50 +165,40 @@ class KubeProxy:
                 has_work |= proxier.on_node(new)
         return has_work
 
-    # Syncs
-
-    def request_sync(self) -> None:
-        """A sync will run as soon as minSyncPeriod allows; nothing happens before both lists are known."""
-        if "Service" not in self._known or "EndpointSlice" not in self._known:
-            return
-        if self._queued_since == NEVER:
-            self._queued_since = self.loop.now
-        earliest = 0 if self._last_end == NEVER else self._last_end + self.options.min_sync_period
-        self._sync_at(max(self.loop.now, earliest))
-
     def force_full_sync(self) -> None:
         """Write everything, now."""
+        self.leave_group()
         for proxier in self.proxiers:
             proxier.sync_failed()
         self._sync_at(self.loop.now)
 
-    def _sync_at(self, when: int) -> None:
-        if self._due == NEVER or when < self._due:
-            self._due = when
-            self._later(when - self.loop.now, self._run, when)
-
-    def _run(self, when: int) -> None:
-        if when != self._due:
-            return  # an earlier one took over
-        self._due = NEVER
-        if self.is_paused:
-            return  # resume() asks again
+    def carry_out(self) -> bool:
+        """A sync of every family; if one fails, everything is written after syncPeriod."""
         self.last_results = []
-        errors = [error for proxier in self.proxiers if (error := self._sync(proxier))]
-        self.syncs += 1
-        self._last_end = self.loop.now
+        errors = [error for proxier in self.proxiers if (error := self._sync(proxier, self.loop.now, None))]
+        return self._settle(errors)
+
+    def carry_out_shared(self, now: int, changes: dict[int, Changes]) -> None:
+        """A sync with what the group has taken over at `now`."""
+        self.last_results = []
+        errors = [error for proxier in self.proxiers if (error := self._sync(proxier, now, changes[proxier.family]))]
+        if errors:
+            self.leave_group()
+        self._settle(errors)
+
+    def _settle(self, errors: list[str]) -> bool:
         self.last_error = "\n".join(errors)
         if errors:
             self.failures += 1
             self._sync_at(self.loop.now + self.options.sync_period)
         else:
             self.last_sync = self.loop.now
-            self._queued_since = NEVER
+        return not errors
 
-    def _sync(self, proxier: ProxyMode) -> str:
+    def _sync(self, proxier: ProxyMode, now: int, changes: Changes | None) -> str:
         """One family's rules are in the kernel, or the complaint of the tool that failed."""
         family = proxier.family
-        result = proxier.sync(self.backend.nat_chains(family), self.loop.now)
+        result = proxier.sync(self.backend.nat_chains(family), now, changes)
         self.last_results.append(result)
         steps = [step for jump in result.jumps for step in jump.steps()]
         failed = ensure(steps, self._runner(family), family)
@@ -323,11 +222,12 @@ class KubeProxy:
     def _hourly(self, _: object) -> None:
         """One shared timer: an hour without a full sync is over (the proxier decides what is due)."""
         self.request_sync()
-        self._later(FULL_SYNC_PERIOD + 1, self._hourly)
+        self.later(FULL_SYNC_PERIOD + 1, self._hourly)
 
     # Canaries
 
-    def _ensure_canaries(self) -> None:
+    def ensure_canaries(self) -> None:
+        """The empty chains that tell of a flush exist."""
         for proxier in self.proxiers:
             ensure(canary_steps(), self._runner(proxier.family), proxier.family)
 
@@ -342,12 +242,20 @@ class KubeProxy:
 
     def _look_at_canaries(self, _: object) -> None:
         """Every syncPeriod: the mangle table's canary tells whether somebody flushed everything."""
-        mangle = canary_steps()[0]
-        gone = [p.family for p in self.proxiers if not self.is_paused and not self._has_canary(p.family, mangle)]
-        if gone:
+        if gone := self.families_without_canary():
             self._await_flush((gone, self.loop.now + FLUSH_TIMEOUT))
         else:
-            self._later(self.options.sync_period, self._look_at_canaries)
+            self.later(self.options.sync_period, self._look_at_canaries)
+
+    def families_without_canary(self) -> list[int]:
+        """The families whose tables somebody has flushed."""
+        mangle = canary_steps()[0]
+        return [p.family for p in self.proxiers if not self.is_paused and not self._has_canary(p.family, mangle)]
+
+    def found_flushed(self, families: list[int]) -> None:
+        """A member's tables were flushed: it deals with that on its own."""
+        self.leave_group()
+        self._await_flush((families, self.loop.now + FLUSH_TIMEOUT))
 
     def _await_flush(self, state: tuple[list[int], int]) -> None:
         """Whoever flushes goes from table to table: wait until the other canaries are gone too, then write again."""
@@ -355,8 +263,8 @@ class KubeProxy:
         others = [step for step in canary_steps() if step.op == CHAIN][1:]
         is_flushed = not any(self._has_canary(family, step) for family in families for step in others)
         if not is_flushed and self.loop.now < deadline:
-            self._later(FLUSH_POLL, self._await_flush, state)
+            self.later(FLUSH_POLL, self._await_flush, state)
             return
         self.force_full_sync()
-        self._ensure_canaries()
-        self._later(self.options.sync_period, self._look_at_canaries)
+        self.ensure_canaries()
+        self.later(self.options.sync_period, self._look_at_canaries)

@@ -27,7 +27,15 @@ from kubenet.cluster.api.ips import AF_INET
 from kubenet.cluster.api.views import ZONE_LABEL, NodeView, Obj, ViewCache
 from kubenet.cluster.proxy.base import APPEND, CHAIN, DELETE, PREPEND, JumpRule, Step, SyncResult, SyncStats, proxy_mode
 from kubenet.cluster.proxy.categorize import categorize
-from kubenet.cluster.proxy.changes import PortKey, ServiceName, ServicePort, ServiceTracker, SliceTracker
+from kubenet.cluster.proxy.changes import (
+    Changes,
+    PortKey,
+    ServiceName,
+    ServicePort,
+    ServiceTracker,
+    SliceTracker,
+    Trackers,
+)
 from kubenet.cluster.proxy.conntrack_cleanup import UdpCleanup
 from kubenet.cluster.proxy.names import (
     HASHED_PREFIXES,
@@ -138,6 +146,27 @@ def cleanup_text(existing: Mapping[str, Iterable[str]]) -> str:
     return "".join(out)
 
 
+class Cadence:
+    """When everything is written again, and when chains that nobody needs are looked for. Times in ns."""
+
+    __slots__ = ("last_full", "last_cleanup")
+
+    def __init__(self, last_full: int = 0, last_cleanup: int = -1) -> None:
+        self.last_full = last_full
+        self.last_cleanup = last_cleanup
+
+    def needs_full(self, now: int, is_large: bool) -> bool:
+        """An hour without a full sync is over; large clusters are spared."""
+        return now - self.last_full > FULL_SYNC_PERIOD and not is_large
+
+    def cleans(self, now: int, is_large: bool, period: int) -> bool:
+        """This sync deletes stale chains: in a large cluster once in `period`. It is then the last one that did."""
+        due = not is_large or self.last_cleanup < 0 or now - self.last_cleanup > period
+        if due:
+            self.last_cleanup = now
+        return due
+
+
 class PortEntry(NamedTuple):
     """The rules that stand for one service port."""
 
@@ -149,11 +178,11 @@ class PortEntry(NamedTuple):
 class IptablesProxier:
     """kube-proxy's rules of one address family on one node, kept up to date by events."""
 
-    def __init__(self, options: ProxyOptions, family: int = AF_INET, views: ViewCache | None = None) -> None:
+    def __init__(self, options: ProxyOptions, family: int = AF_INET, views: ViewCache | None = None,
+                 trackers: Trackers | None = None) -> None:
         self.options = options
         self.family = family
-        self.services = ServiceTracker(family, options.allow_external_ips, views)
-        self.slices = SliceTracker(family, views)
+        self.trackers = trackers or Trackers(family, options.allow_external_ips, views)
         self.topology = dict(options.topology_labels)
         self.is_large = False
         self._env = RuleEnv.of(options, family)
@@ -165,20 +194,29 @@ class IptablesProxier:
         self._dirty: dict[PortKey, None] = {}
         self._needs_full = True
         self._needs_rebuild = False
-        self._last_full = 0
-        self._last_cleanup = -1
+        self.cadence = Cadence()
         self._udp_changed = False
         self._gone_udp: list[ServicePort] = []
+
+    @property
+    def services(self) -> ServiceTracker:
+        """What is known of Services."""
+        return self.trackers.services
+
+    @property
+    def slices(self) -> SliceTracker:
+        """What is known of EndpointSlices."""
+        return self.trackers.slices
 
     # Events
 
     def on_service(self, old: Obj | None, new: Obj | None) -> bool:
         """Note that a Service was added (None, new), changed or deleted (old, None); true if a sync has work."""
-        return self.services.update(old, new)
+        return self.trackers.services.update(old, new)
 
     def on_slice(self, old: Obj | None, new: Obj | None) -> bool:
         """Note that an EndpointSlice was added, changed or deleted; true if a sync has work."""
-        return self.slices.update(old, new)
+        return self.trackers.slices.update(old, new)
 
     def on_node(self, node: Obj | None) -> bool:
         """Note this node's labels; topology labels that changed make the next sync a full one."""
@@ -211,23 +249,22 @@ class IptablesProxier:
         """The jumps from built-in chains, in the order they are ensured."""
         return jump_rules()
 
-    def sync(self, existing_nat_chains: Iterable[str] = (), now: int = 0) -> SyncResult:
+    def sync(self, existing_nat_chains: Iterable[str] = (), now: int = 0, changes: Changes | None = None) -> SyncResult:
         """Take over what was noted; the text of a full or partial sync. `existing_nat_chains`: see stale chains.
 
-        `now` (ns) counts from any moment, but always the same.
+        `now` (ns) counts from any moment, but always the same. `changes`: what trackers shared with other nodes took over.
         """
-        self._take_over()
-        is_full = self._needs_full or (now - self._last_full > FULL_SYNC_PERIOD and not self.is_large)
+        self._take_over(changes)
+        is_full = self._needs_full or self.cadence.needs_full(now, self.is_large)
         stale: list[str] = []
-        if not self.is_large or self._last_cleanup < 0 or now - self._last_cleanup > self.options.sync_period:
+        if self.cadence.cleans(now, self.is_large, self.options.sync_period):
             stale = self._stale_chains(existing_nat_chains)
-            self._last_cleanup = now
         written = dict.fromkeys(key for key in self._order if is_full or key in self._dirty)
         stats = SyncStats(services=len(self._entries), rewritten=len(written), stale_chains=len(stale))
         text = self._text(written, stale, stats)
         result = SyncResult(text, is_full, jump_rules() if is_full else [], self._udp_changed, self._gone_udp, stats)
         if is_full:
-            self._needs_full, self._last_full = False, now
+            self._needs_full, self.cadence.last_full = False, now
         self._dirty, self._udp_changed, self._gone_udp = {}, False, []
         return result
 
@@ -240,7 +277,7 @@ class IptablesProxier:
         """Which conntrack entries are stale now (conntrack_cleanup)."""
         gone = result.gone_udp if result is not None else ()
         return UdpCleanup(
-            self.services.ports.values(), self.slices.endpoints, self.options.clean_empty_udp_services, gone
+            self.trackers.services.ports.values(), self.trackers.slices.endpoints, self.options.clean_empty_udp_services, gone
         )
 
     def active_chains(self) -> list[str]:
@@ -249,26 +286,21 @@ class IptablesProxier:
 
     # Keeping entries
 
-    def _take_over(self) -> None:
+    def _take_over(self, changes: Changes | None = None) -> None:
         """Apply pending events and write again the rules of the service ports they concern."""
-        services, gone_udp = self.services.apply()
-        slices, has_udp = self.slices.apply()
-        self._udp_changed = self._udp_changed or has_udp
-        self._gone_udp += gone_udp
-        was_large, self.is_large = self.is_large, self._count_endpoints() > LARGE_CLUSTER_ENDPOINTS
-        changed = dict.fromkeys((*services, *slices))
+        changes = changes or self.trackers.apply()
+        self._udp_changed = self._udp_changed or changes.udp_changed
+        self._gone_udp += changes.gone_udp
+        was_large, self.is_large = self.is_large, self.trackers.count_endpoints() > LARGE_CLUSTER_ENDPOINTS
+        changed = dict.fromkeys(changes.names)
         for name in changed:
             self._replace(name)
-        if services:
+        if changes.has_services:
             self._order = sorted(self._entries)
         if self._needs_rebuild or was_large != self.is_large:
             self._needs_rebuild = False
             for name in [name for name in self._owners if name not in changed]:
                 self._replace(name, is_change=False)
-
-    def _count_endpoints(self) -> int:
-        endpoints = self.slices.endpoints
-        return sum([len(endpoints.get(key, ())) for key in self.services.ports])
 
     def _replace(self, name: ServiceName, is_change: bool = True) -> None:
         """The entries of one Service are those its ports and endpoints ask for now."""
@@ -276,7 +308,7 @@ class IptablesProxier:
         for entry in before.values():
             for chain in entry.chains.names:
                 del self._active[chain]
-        keys = self.services.keys_of(name)
+        keys = self.trackers.services.keys_of(name)
         if keys:
             self._owners[name] = keys
         for key in keys:
@@ -287,8 +319,8 @@ class IptablesProxier:
             self._dirty.update(dict.fromkeys((*before, *keys)))
 
     def _entry(self, key: PortKey) -> PortEntry:
-        port = self.services.ports[key]
-        endpoints = self.slices.endpoints.get(key, ())
+        port = self.trackers.services.ports[key]
+        endpoints = self.trackers.slices.endpoints.get(key, ())
         cat = categorize(endpoints, port, self.options.node_name, self.topology.get(ZONE_LABEL, ""))
         use = PortUse(port, cat)
         chains = chain_rules(use, self._env, self._node_ip, self.is_large)
@@ -315,7 +347,7 @@ class IptablesProxier:
         dispatch = nodeports_dispatch(self.options, self.family)
         filter_head, filter_tail = self._filter_head(), self._filter_tail()
         portals = sum([entry.portals.nat_count for entry in entries]) + fixed + len(dispatch)
-        stats.endpoints = self._count_endpoints()
+        stats.endpoints = self.trackers.count_endpoints()
         stats.nat_rules = portals + sum([chains.rule_count for chains in changed]) + len(stale)
         stats.nat_rules_total = portals + sum([entry.chains.rule_count for entry in entries])
         stats.filter_rules = len(filter_head) + len(filter_tail) + sum([e.portals.filter_count for e in entries])

@@ -60,9 +60,10 @@ class HookEntry:
 class Hooks:
     """All hooks of one namespace. `run[pf][hook]` is what nf_hook() walks: the functions alone, in order."""
 
-    __slots__ = ("entries", "run")
+    __slots__ = ("entries", "run", "deferred")
 
     def __init__(self) -> None:
+        self.deferred: Callable[[], None] | None = None  # makes rules that nobody has needed yet: nf_defer()
         self.entries: dict[tuple[int, int], list[HookEntry]] = {}
         self.run: dict[int, list[list[HookFn]]] = {
             pf: [[], [], [], [], []] for pf in (NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_BRIDGE)
@@ -84,6 +85,30 @@ def nf_unregister_net_hook(net: NetNamespace, pf: int, hook: int, fn: HookFn) ->
     entries = [entry for entry in net.nf.entries.get((pf, hook), []) if entry.fn != fn]
     net.nf.entries[(pf, hook)] = entries
     net.nf.run[pf][hook] = [entry.fn for entry in entries]
+
+
+def nf_defer(net: NetNamespace, make: Callable[[], None]) -> None:
+    """`make` is called, once, before the first IPv4 packet meets a hook or somebody looks at tables or connections.
+
+    What it makes must not depend on when it is called: a thousand nodes have rules that are never asked.
+    """
+    net.nf.deferred = make
+    net.nf.run[NFPROTO_IPV4] = [[_first_packet] for _ in HOOK_NAMES]
+
+
+def nf_ready(net: NetNamespace) -> None:
+    """Deferred rules are in force: whoever reads tables or connections calls this first."""
+    make = net.nf.deferred
+    if make is not None:
+        net.nf.deferred = None
+        net.nf.run[NFPROTO_IPV4] = [[entry.fn for entry in net.nf.entries.get((NFPROTO_IPV4, hook), [])] for hook in range(5)]
+        make()
+
+
+def _first_packet(skb: SkBuff, hook: int) -> int:
+    """The only hook function of a namespace whose rules are deferred."""
+    nf_ready(skb.net)
+    return nf_hook(NFPROTO_IPV4, hook, skb)
 
 
 def nf_hook(pf: int, hook: int, skb: SkBuff) -> int:

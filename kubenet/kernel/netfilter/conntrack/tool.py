@@ -18,6 +18,7 @@ from kubenet.kernel.netfilter.conntrack.select import Filter, matches, select
 from kubenet.kernel.netfilter.conntrack.table import STATS
 from kubenet.kernel.netfilter.conntrack.text import conntrack_line, save_line
 from kubenet.kernel.netfilter.conntrack.tuple import AF_INET, AF_INET6
+from kubenet.kernel.netfilter.core import nf_ready
 from kubenet.wire.addr import parse_addr, parse_cidr
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ def _network(req: Request, text: str) -> tuple[int, int]:
 
 def conntrack_command(net: NetNamespace, argv: list[str]) -> tuple[int, str, str]:
     """What the tool prints and its exit code. -E returns at once: the caller follows the events."""
+    nf_ready(net)
     try:
         req = parse(argv)
         if req.want.family is None:

@@ -25,6 +25,7 @@ from kubenet.kernel.netfilter.core import (
     PRI_NAT_SRC,
     PRI_RAW,
     PRI_SECURITY,
+    nf_ready,
     nf_register_net_hook,
 )
 from kubenet.kernel.netfilter.xtables.compile import compile_chain
@@ -198,6 +199,7 @@ def register(table: Table) -> None:
 
 def xt_table(net: NetNamespace, family: int, name: str) -> Table:
     """The table of this name, made and hooked up if nothing has asked for it before. KeyError: there is no such table."""
+    nf_ready(net)
     tables = net.xt.setdefault(family, {})
     found: Table | None = tables.get(name)
     if found is None:
@@ -209,4 +211,5 @@ def xt_table(net: NetNamespace, family: int, name: str) -> Table:
 
 def active_tables(net: NetNamespace, family: int) -> list[Table]:
     """The tables something has touched, the latest first (/proc/net/ip_tables_names)."""
+    nf_ready(net)
     return list(reversed(net.xt.get(family, {}).values()))
