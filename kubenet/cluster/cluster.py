@@ -169,7 +169,7 @@ class Cluster:
         self._node_settings: Obj = settings
         for node in self.nodes.values():
             node.register(self.store)
-        self.controllers = [*controllers(self.store, topology.pod_cidr), Scheduler(self.store), settings["podFeed"]]
+        self.controllers = [*controllers(self.store, topology.pod_cidr), Scheduler(self.store), settings["podFeed"]]  # type: ignore[list-item]
         for controller in self.controllers:
             controller.start()
         for node in self.nodes.values():

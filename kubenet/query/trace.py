@@ -123,7 +123,7 @@ def _opens(head: Obj) -> bool:
     """A SYN, a datagram, an echo request: what a program did, not what TCP did for it."""
     if head["proto"] == 6:
         return bool(head["flags"] & SYN and not head["flags"] & ACK)
-    return head["proto"] == 17 or (head["proto"] == 1 and head["icmp"] == (8, 0))
+    return bool(head["proto"] == 17 or (head["proto"] == 1 and head["icmp"] == (8, 0)))
 
 
 def _in_flow(trace: PacketTrace, directory: Directory, flow: Obj) -> bool:

@@ -333,10 +333,9 @@ def snmp() -> dict[str, int]:
 def main() -> None:
     """Serve until standard input ends."""
     import base64
+    import os
     import select
     import socket
-
-    import os
 
     sniffer = Sniffer(socket)
     os.sched_setaffinity(0, {0})
