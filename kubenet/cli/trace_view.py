@@ -282,7 +282,7 @@ def _dropped(step: Obj, place: str, visit: list[Obj], at: int, trace: Obj, hooks
 
 
 _TELLERS = {
-    "__tcp_transmit_skb": _sent, "ip_local_out": _local_out, "ip_output": _output, "br_nf_pre_routing": _bridge_pre,
+    "tcp_transmit_skb": _sent, "ip_local_out": _local_out, "ip_output": _output, "br_nf_pre_routing": _bridge_pre,
     "nf_conntrack_in": _conntrack_in, "ipt_do_table": _rule, "nf_nat_manip_pkt": _manip, "ip_forward": _forward, "nf_confirm": _confirm,
     "link_send": _link, "br_forward": _br_forward, "neigh_event_send": _waits, "ip_local_deliver": _deliver, "tcp_v4_rcv": _tcp_rcv,
     "udp_queue_rcv_skb": _said, "ping_rcv": _said, "icmp_rcv": _said, "icmp_push_reply": _said, "tcp_v4_send_reset": _said,

@@ -22,6 +22,7 @@ import kubenet
 from kubenet.cluster.cluster import Cluster
 from kubenet.cluster.probe import Probe
 from kubenet.errors import NotFoundError
+from kubenet.fabric.link import Link
 from kubenet.kernel.netfilter.conntrack.text import ct_summary
 from kubenet.kernel.netfilter.core import HOOK_NAMES, PRI_CONNTRACK_CONFIRM
 from kubenet.query.names import NODE, OUTSIDE, POD, SERVICE, Directory, place_name
@@ -216,7 +217,7 @@ class _Story:
     def _socket(self, stations: list[Station]) -> Obj | None:
         """What the sender's socket knows: the addresses before any hook saw the packet."""
         s = stations[0]
-        if s.func not in ("__tcp_transmit_skb", "ip_local_out"):
+        if s.func not in ("tcp_transmit_skb", "ip_local_out"):
             return None
         state = (s.data or {}).get("state", "")
         return {"place": place_name(s.host, s.netns), "local": _endpoint(s.saddr, s.sport), "peer": _endpoint(s.daddr, s.dport),
@@ -368,4 +369,5 @@ def _functions() -> dict[str, tuple[str, int]]:
                     file = inspect.getsourcefile(value) or ""
                     root = str(kubenet.__path__[0])
                     out[name] = ("kubenet" + file.removeprefix(root), value.__code__.co_firstlineno)
+    out["link_send"] = ("kubenet/fabric/link.py", Link.send.__code__.co_firstlineno)  # a method, so not found by name
     return out

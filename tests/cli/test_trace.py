@@ -29,7 +29,7 @@ TRACE: dict[str, Any] = {
                   {"letter": "P", "addr": "10.48.2.7:8080", "ip": "10.48.2.7", "port": 8080, "what": "pod web-0, node-2"}],
     "head": {"proto": 6, "flags": 2, "seq": 0, "ack": 0, "window": 64240, "mss": 1460, "len": 60, "plen": 0},
     "steps": [
-        _step(0, "client", "__tcp_transmit_skb", "SYN", "C → V"),
+        _step(0, "client", "tcp_transmit_skb", "SYN", "C → V"),
         _step(1, "node-1", "nf_nat_manip_pkt", "destination 10.96.0.1:80 becomes 10.48.2.7:8080", "C → P", hook="PREROUTING",
               priority=-100, nat=True),
         _step(34, "web-0", "tcp_v4_rcv", "to the listener", "C → P"),

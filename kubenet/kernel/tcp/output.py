@@ -146,7 +146,7 @@ def tcp_transmit_skb(tp: TcpSock, seq: int, flags: int, data: Any, plen: int, se
         skb.ip = tp.af_ops.header_cls(tp.saddr, tp.daddr, tp.protocol)  # for the trace; IP makes its own
         arm(skb, flags & SYN != 0)
     if skb.tr is not None:
-        station(skb, "__tcp_transmit_skb", "sent by the socket").data = {"state": STATE_NAMES[tp.state]}
+        station(skb, "tcp_transmit_skb", "sent by the socket").data = {"state": STATE_NAMES[tp.state]}
     error: int = tp.af_ops.queue_xmit(tp, skb)
     return error
 
