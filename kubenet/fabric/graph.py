@@ -132,11 +132,11 @@ class Topology:
         return [m for m in self.machines if not m.is_node]
 
     @property
-    def graph(self) -> nx.MultiGraph[str]:
+    def graph(self) -> nx.MultiGraph[Any]:
         """Machines and the switch as nodes (attribute `kind`), cables as edges (attribute `link`)."""
         import networkx as nx  # 0.1 s: only for those who draw or ask for paths
 
-        graph: nx.MultiGraph[str] = nx.MultiGraph(name=self.name)
+        graph: Any = nx.MultiGraph(name=self.name)
         graph.add_node(LAN, kind="switch")
         for machine in self.machines:
             graph.add_node(machine.name, kind="node" if machine.is_node else "outside", ip=ip4_text(machine.ip))
