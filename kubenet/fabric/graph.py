@@ -136,7 +136,7 @@ class Topology:
         """Machines and the switch as nodes (attribute `kind`), cables as edges (attribute `link`)."""
         import networkx as nx  # 0.1 s: only for those who draw or ask for paths
 
-        graph: Any = nx.MultiGraph(name=self.name)
+        graph: nx.MultiGraph[Any] = nx.MultiGraph(name=self.name)
         graph.add_node(LAN, kind="switch")
         for machine in self.machines:
             graph.add_node(machine.name, kind="node" if machine.is_node else "outside", ip=ip4_text(machine.ip))
