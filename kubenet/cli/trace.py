@@ -33,7 +33,9 @@ ONLY = ("nat", "drop")
               ("kubenet trace --last client", "its newest packet; nothing is sent"),
               ("kubenet trace --reply 17", "the answer to 17"),
               ("kubenet trace --flow client web:80 --oneline", "a line for each packet"),
-              ("kubenet trace client web:80 --only nat,drop", "only what changed it or ended it")],
+              ("kubenet trace client web:80 --only nat,drop", "only what changed it or ended it"),
+              ("kubenet trace client web:80 --dry", "in a copy: no packet is sent here"),
+              ("kubenet trace client web:80 --diagram", "the hooks as a picture")],
     exits="0 delivered or on its way, 1 dropped, 2 wrong usage, 3 no packet",
 )
 @click.argument("words", nargs=-1, metavar="[SRC DST:PORT]", shell_complete=complete_destinations)
@@ -49,28 +51,27 @@ ONLY = ("nat", "drop")
 @click.option("-v", "--verbose", count=True, help="unfold all steps; -vv: rules that did not match, too")
 @click.option("--width", type=click.IntRange(min=40), default=None, metavar="N", help="columns; default the terminal's")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="text or json")
-@click.option("--dry", is_flag=True, hidden=True)
+@click.option("--dry", is_flag=True, help="what if: the probe runs in a copy of the state, and nothing of it stays")
+@click.option("--diagram", is_flag=True, help="the hooks that it passed, as a picture of the machine that changed it")
 @click.pass_context
 def trace(ctx: click.Context, words: tuple[str, ...], last: bool, packet: int | None, reply: int | None, flow: bool, proto: str,
           namespace: str, only: str, oneline: bool, numeric: bool, verbose: int, width: int | None, output: str,
-          dry: bool) -> int:
+          dry: bool, diagram: bool) -> int:
     """Show the way of a packet: every device, rule, translation and route it met, and
     what the socket and the wire saw of it. SRC is a pod or a node, DST a service, a
     pod or an address."""
     state = state_of(ctx)
-    if dry:
-        raise UsageError("--dry, a packet that is only thought of, is not there yet", try_="kubenet trace client web:80")
     if sum((last, packet is not None, reply is not None, flow)) > 1:
         raise UsageError("--last, --packet, --reply and --flow exclude each other", try_="kubenet trace --last")
     kept = _only(only)
     if last or packet is not None or reply is not None or flow:
         traces = _past(state, words, namespace, last, packet, reply, flow)
     else:
-        traces = [_probe(state, words, namespace, proto)]
+        traces = [_probe(state, words, namespace, proto, dry)]
     if output == "json":
         click.echo(json.dumps(traces[0] if len(traces) == 1 and not flow else traces, indent=2))
     else:
-        view = View(state, numeric=numeric, verbose=verbose, width=width, only=kept, oneline=oneline)
+        view = View(state, numeric=numeric, verbose=verbose, width=width, only=kept, oneline=oneline, diagram=diagram)
         click.echo(("\n" if oneline else "\n\n").join(view.text(each) for each in traces), color=state.colored())
     return 1 if any(each.get("outcome") == "dropped" for each in traces) else 0
 
@@ -92,13 +93,13 @@ def destination(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _probe(state: State, words: tuple[str, ...], namespace: str, proto: str) -> Obj:
+def _probe(state: State, words: tuple[str, ...], namespace: str, proto: str, dry: bool) -> Obj:
     """Send a probe and return its first packet's trace."""
     if len(words) != 2:
         raise UsageError("trace needs a source and a destination with a port", try_="kubenet trace client web:80")
     dst, port = destination(words[1])
     with state.client() as client:
-        found: Obj = client.call("trace", namespace=namespace, src=words[0], dst=dst, port=port, proto=proto)[0]["trace"]
+        found: Obj = client.call("trace", namespace=namespace, src=words[0], dst=dst, port=port, proto=proto, dry=dry)[0]["trace"]
     return found
 
 
@@ -131,13 +132,14 @@ class View:
     """How to draw: the choices of the command line, made once."""
 
     def __init__(self, state: State, numeric: bool = False, verbose: int = 0, width: int | None = None,
-                 only: tuple[str, ...] = (), oneline: bool = False) -> None:
+                 only: tuple[str, ...] = (), oneline: bool = False, diagram: bool = False) -> None:
         self.state = state
         self.numeric = numeric
         self.verbose = verbose
         self.width = width or state.width()
         self.only = only
         self.oneline = oneline
+        self.diagram = diagram
 
     def text(self, found: Obj) -> str:
         """One packet's picture."""
@@ -146,6 +148,8 @@ class View:
         if self.oneline:
             text = trace_view.oneline(found)
             return text.replace("→", ">").replace("µ", "u") if self.state.plain else text
+        if self.diagram:
+            return trace_view.diagram(found)
         text = trace_view.render(found, width=self.width, verbose=self.verbose, numeric=self.numeric, plain=self.state.plain,
                                  color=self.state.colored(), only=self.only,
                                  hints=not self.state.quiet and sys.stdout.isatty())

@@ -477,6 +477,37 @@ def oneline(trace: Obj) -> str:
     return f"{seconds:.6f}s  {trace['id']:>5}  {trace['kind']:<18} {first['place']:<12} > {last['place']:<12} {seen:<16} {end}"
 
 
+_PICTURE = """\
+<in-----> --> [raw①]-[conntrack②]-[mangle③]-[nat④ DNAT] --> (route⑤) --+
+                              PREROUTING                               |
+local process <-- [nat⑥]-[filter⑦]-[mangle⑧] <-------------------------+ no
+                              INPUT                                    |
+<out----> <-- [nat⑨]-[mangle⑩] <--+---- [filter⑪]-[mangle⑫] <----------+ yes
+                  POSTROUTING     |             FORWARD
+                                  +---- [filter⑬]-[nat⑭]-[mangle⑮] <---+
+                                                OUTPUT                 |
+local process --> [raw⑰]-[conntrack⑯] ---------------------------------+"""
+_PLACES = ("PREROUTING/raw", "PREROUTING/ct", "PREROUTING/mangle", "PREROUTING/nat", "route", "INPUT/nat", "INPUT/filter",
+           "INPUT/mangle", "POSTROUTING/nat", "POSTROUTING/mangle", "FORWARD/filter", "FORWARD/mangle", "OUTPUT/filter",
+           "OUTPUT/nat", "OUTPUT/mangle", "OUTPUT/ct", "OUTPUT/raw")  # ① to ⑰
+
+
+def diagram(trace: Obj) -> str:
+    """The hooks of the machine that translated the packet (the first it met, if none did); * where it went."""
+    steps = [s for s in trace["steps"] if s["node"] == s["netns"]]
+    where = next((s["node"] for s in steps if s["nat"]), steps[0]["node"] if steps else "")
+    mine = [s for s in steps if s["node"] == where]
+    seen = {f"{s['hook']}/{'ct' if s['func'] in ('nf_conntrack_in', 'nf_confirm') else s['table'] or 'nat'}" for s in mine if s["hook"]}
+    if any(s["func"] in ("ip_forward", "ip_local_deliver", "ip_local_out") for s in mine):
+        seen.add("route")
+    entered = next((s["dev"] for s in mine if s["func"] == "netif_receive_skb"), "local")
+    left = next((s["dev"] for s in reversed(mine) if s["func"] in ("link_send", "dev_queue_xmit")), "")
+    text = f"{where:<42}* = this packet went here\n{_PICTURE}"
+    for number, place in enumerate(_PLACES):
+        text = text.replace(chr(ord("①") + number), "*" if place in seen else " ")
+    return text.replace("<in----->", f"{_short_dev(entered):>9}").replace("<out---->", f"{_short_dev(left):>9}")
+
+
 def _colored(text: str) -> str:
     """Words keep their meaning; colour repeats it."""
     out = []

@@ -348,12 +348,39 @@ class Service:
         return {"commands": list(seen.values())}
 
     def op_trace(self, header: Header, body: bytes) -> None:
-        """Send a probe and show what happened to its first packet."""
+        """Send a probe and show what happened to its first packet; with `dry` in a copy of the state that is then thrown away."""
+        if header.get("dry"):
+            return self._trace_dry(header)
         data: Header = {k: header[k] for k in ("namespace", "src", "dst", "port", "proto") if k in header}
         probe = self._input(header, "probe", data)
         deadline = self.cluster.loop.now + int(header.get("max_ns", 60 * SEC))
         self._wait(header, deadline, lambda: probe.done,
                    lambda ok: {"trace": trace_query.probe_json(self.cluster, probe)})
+        return None
+
+    def _trace_dry(self, header: Header) -> None:
+        """The probe runs in a fork: its packet is real there, and nothing of it is left here."""
+        ours, theirs = socket.socketpair()
+        if os.fork() == 0:
+            self.reply = _mute  # type: ignore[method-assign]  # the commands under way belong to the parent
+            self._answer_dry(header, theirs)
+        theirs.close()
+        answer = frames.receive(ours)
+        ours.close()
+        if answer is None:
+            raise WrongMomentError("the copy ended without an answer", why="its last words are in the session's log")
+        self.reply({"id": header["id"], **answer[0]})
+
+    def _answer_dry(self, header: Header, answer: socket.socket) -> None:
+        """In the copy: run the probe, tell, end."""
+        try:
+            target = f"{header['dst']}:{header['port']}"
+            probe = self.cluster.trace_probe(header["src"], target, header.get("namespace", "default"), header.get("proto", "tcp"))
+            frames.send(answer, {"trace": {**trace_query.probe_json(self.cluster, probe), "dry": True}})
+        except KubenetError as error:
+            frames.send(answer, {"error": error_json(error)})
+        finally:
+            os._exit(0)
 
     def op_trace_get(self, header: Header, body: bytes) -> Header:
         """Packets of the past: from the ring, else from a copy of the past in which they are armed."""
@@ -491,6 +518,10 @@ class Idle:
             return False
         queue = getattr(source, "peer", source).wait
         return bool(queue.has_waiters)
+
+
+def _mute(header: Header, body: bytes = b"") -> None:
+    """A reply that nobody gets."""
 
 
 def _never() -> bool:

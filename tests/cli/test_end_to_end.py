@@ -264,3 +264,17 @@ def test_the_same_seed_gives_the_same_run(module_home: Path) -> None:
         shell.env["PYTHONHASHSEED"] = seed
         outputs.add(shell("run", PODS, "--", "client", "ping", "-c", "2", "10.48.2.7"))
     assert len(outputs) == 1
+
+
+def test_a_dry_trace_leaves_nothing(shared: Shell) -> None:
+    """The probe of --dry is real, in a copy: clock, digest and packet count here stay what they were."""
+    before = shared.status()["digest"]
+    assert "ok, delivered" in shared("trace", "client", "web:80", "--dry")
+    assert shared.status()["digest"] == before
+
+
+def test_the_diagram_marks_the_hooks_of_the_translating_node(shared: Shell) -> None:
+    """A forwarded, DNATed SYN: PREROUTING's conntrack and nat, the route, FORWARD, POSTROUTING; neither INPUT nor OUTPUT."""
+    text = shared("trace", "client", "web:80", "--diagram")
+    assert "[conntrack*]" in text and "[nat* DNAT]" in text and "(route*)" in text
+    assert text.splitlines()[3].count("*") == 0 and max(map(len, text.splitlines())) <= 80
