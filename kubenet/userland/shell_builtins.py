@@ -306,7 +306,7 @@ def _type(shell: Shell, argv: list[str]) -> int:
                 shell.proc.out(path + "\n" if quiet else f"{name} is {path}\n")
             except OSError:
                 if not quiet:
-                    shell.complain(f"{name}: not found")
+                    shell.proc.out(f"{name}: not found\n")
                 status = 127
     return status
 
