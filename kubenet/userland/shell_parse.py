@@ -274,9 +274,9 @@ class Parser:
 
     def pipeline(self) -> Pipeline:
         negate = False
-        while self.reserved() == "!":
+        if self.reserved() == "!":
             self.at += 1
-            negate = not negate
+            negate = True
         commands = [self.command()]
         while self.operator() == "|":
             self.at += 1
@@ -301,7 +301,7 @@ class Parser:
             self.at += 1
             made = Group(self.compound_list(("}",)), False)
             self.expect("}")
-        elif word and word != "in":
+        elif word:
             raise self.unexpected()
         elif self.operator() == "(":
             self.at += 1
@@ -411,7 +411,7 @@ class Parser:
                     self.at += 1
                     out.assigns.append((name, self.word() or []))
                     continue
-                if name and not out.assigns and self.text[self.at : self.at + 1] in ("(", " "):
+                if name and not out.assigns and not out.redirects and self.text[self.at : self.at + 1] in ("(", " "):
                     if self.function_parens():
                         self.blank(newlines=True)
                         return Function(name, self.command())
@@ -468,7 +468,10 @@ class Parser:
         fd = int(self.text[start:end]) if end > start else -1
         self.at += len(op)
         self.blank()
-        word = self.word()
+        digits = self.at
+        while digits < len(self.text) and self.text[digits].isdigit():
+            digits += 1
+        word = None if self.text[digits : digits + 1] in ("<", ">") else self.word()  # "> 2>&1": 2 is no file, it is a redirection's number
         if word is None:
             raise self.unexpected()
         if fd < 0:
