@@ -80,8 +80,6 @@ class Engine:
 
     def restart(self) -> None:
         """Forget the state and begin at time zero; the caller replays what it wants."""
-        if self.journal._db is not None:
-            self.journal.reopen()
         for checkpoint in self.checkpoints:
             checkpoint.end()
         self.checkpoints.clear()
@@ -242,6 +240,7 @@ class Engine:
         if not self.can_fork or (self.checkpoints and self.checkpoints[-1].step == loop.step
                                  and self.checkpoints[-1].seq == self.seq):
             return
+        self.journal.close()  # no connection crosses a fork
         try:
             self.checkpoints.append(take(self.seq, loop.step, loop.now, loop.ids, self.private_fds))
         except OSError:

@@ -9,6 +9,9 @@ epoch and topology. On a mismatch nothing is replayed silently: check_header() r
 difference and the two ways on. Digests stored beside inputs let `--replay-anyway` name the first one that differs.
 
 SQLite runs with WAL and synchronous=NORMAL: a killed process loses nothing; a power cut may lose the last inputs.
+
+No connection crosses a fork (https://www.sqlite.org/howtocorrupt.html, 2.6): the copy would believe in locks that it does not
+hold, and the WAL would be deleted under it. So the engine closes the journal before it forks; whoever needs it opens it again.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ def source_hash() -> str:
 
 
 class Journal:
-    """The file. One writer at a time; reopen() after a fork, since SQLite handles must not cross one."""
+    """The file. One writer at a time. close() before a fork; the next access connects again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -67,25 +70,28 @@ class Journal:
 
     def open(self) -> None:
         """Connect. Raises KubenetError if the file is not a journal or cannot be written."""
+        self.close()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(self.path, isolation_level=None, timeout=5)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-            db.executescript(_SCHEMA)
+            self._db = self._connect()
+            self._db.executescript(_SCHEMA)
         except (sqlite3.Error, OSError) as error:
+            self.close()
             raise KubenetError(
                 f"the journal {self.path} cannot be opened",
                 why=str(error),
                 try_="kubenet reset   (forgets this session), or kubenet --session OTHER up",
             ) from error
-        self._db = db
 
-    def reopen(self) -> None:
-        """Connect anew after a fork; the inherited handle is left alone, never closed."""
-        _leaked.append(self._db)
-        self._db = None
-        self.open()
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, timeout=5)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+        except sqlite3.Error:
+            db.close()
+            raise
+        return db
 
     def close(self) -> None:
         """Disconnect."""
@@ -95,7 +101,12 @@ class Journal:
 
     @property
     def db(self) -> sqlite3.Connection:
-        assert self._db is not None, "the journal is open"
+        if self._db is None:
+            try:
+                self._db = self._connect()
+            except sqlite3.Error as error:
+                raise KubenetError("the journal cannot be opened again", why=f"{self.path}: {error}",
+                                   try_="df -h   (is there space? The session is as it was)") from error
         return self._db
 
     def header(self) -> dict[str, str]:
@@ -142,13 +153,14 @@ class Journal:
         self._write("INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
 
     def _write(self, sql: str, rows: list[Any]) -> None:
+        db = self.db
         try:
-            self.db.execute("BEGIN IMMEDIATE")
-            self.db.executemany(sql, rows)
-            self.db.execute("COMMIT")
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(sql, rows)
+            db.execute("COMMIT")
         except sqlite3.Error as error:
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise KubenetError(
                 "the input was refused: it could not be written to the journal",
                 why=f"{self.path}: {error}",
@@ -178,6 +190,3 @@ class Journal:
     def size(self) -> int:
         """Bytes on disk."""
         return self.path.stat().st_size if self.path.exists() else 0
-
-
-_leaked: list[Any] = []  # handles of before a fork: closing one would drop the parent's locks

@@ -110,7 +110,6 @@ def _become_engine(service: Service, promoted: checkpoint.Promoted) -> None:
     service.execs.clear()
     engine.waits.clear()
     engine.outputs.clear()
-    engine.journal.reopen()
     engine.journal.truncate(int(promoted.order["first"]))
     service.reply({"id": promoted.order["id"], **service.rewound(promoted.order), "pid": os.getpid()})
 
@@ -123,7 +122,6 @@ def _answer_query(service: Service, grandchild: checkpoint.Grandchild) -> None:
         engine.outputs.clear()
         engine.can_fork = False
         engine.cluster.loop.tracer.want[int(order["packet"])] = True
-        engine.journal.reopen()
         engine.replay(until=int(order["until_seq"]))
         engine.advance(int(order["step"]), int(order["now"]))
         frames.send(grandchild.answer, {"trace": trace_query.packet_json(engine.cluster, int(order["packet"]))})

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -180,6 +181,28 @@ def test_undo_takes_a_command_back(own: Shell) -> None:
     assert (after["now"], after["digest"]) == (before["now"], before["digest"])
     assert own("get", "pods", "-o", "name") == "pod/client\npod/web-0\npod/web-1\n"
     assert [line.split(maxsplit=2)[2] for line in own("history").splitlines()] == [f"apply -f {PODS}"]
+
+
+@pytest.mark.parametrize("way", ["down", "kill"])
+def test_a_session_comes_back_after_an_undo(own: Shell, way: str) -> None:
+    """The engine that undo made out of a checkpoint writes the same journal that the next one reads."""
+    own("apply", "-f", PODS)
+    own("exec", "client", "--", "curl", "-s", "web")
+    own("run", "60s")
+    own("undo")
+    own("exec", "client", "--", "nslookup", "web")
+    before = own.status()
+    if way == "down":
+        own("down")
+    else:
+        os.kill(int(str(before["engine_pid"])), signal.SIGKILL)
+    own("get", "pods")
+    after = own.status()
+    assert (after["now"], after["step"], after["digest"]) == (before["now"], before["step"], before["digest"])
+    assert own("history").count("exec client") == 2
+    check = sqlite3.connect(own.dir / "journal.sqlite")
+    assert check.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    check.close()
 
 
 def test_a_session_comes_back_the_same(own: Shell) -> None:

@@ -107,10 +107,10 @@ def test_a_promoted_fork_is_the_engine_it_was_taken_from(tmp_path: Path) -> None
     engine = _session(tmp_path)
     _apply(engine, "one")
     reader, writer = os.pipe()
+    engine.journal.close()
     child = os.fork()
     if child == 0:
         try:
-            engine.journal.reopen()
             engine.cluster.run(30 * SEC)
             os.write(writer, engine.cluster.digest().encode())
         finally:

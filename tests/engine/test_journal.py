@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 
 from kubenet.engine import frames
 from kubenet.engine.checkpoint import KEEP, NEWEST, Checkpoint, thin
+from kubenet.engine.engine import Engine
 from kubenet.engine.journal import Input, Journal
+from kubenet.engine.main import build
 from kubenet.errors import KubenetError, WrongMomentError
 
 
@@ -83,13 +86,32 @@ def test_another_writer_is_named(tmp_path: Path, key: str, value: str) -> None:
     assert caught.value.exit_code == 6
 
 
-def test_a_handle_never_crosses_a_fork(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_no_connection(tmp_path: Path) -> None:
+    """A forked copy has no file of the journal open: SQLite must not be carried across a fork."""
+    engine = Engine(_journal(tmp_path), build)
+    engine.start({})
+    engine.checkpoint()
+    child = engine.checkpoints[-1].pid
+    opened = Path(f"/proc/{child}/maps").read_text().splitlines()  # the WAL's index is mapped, the files are open
+    for number in os.listdir(f"/proc/{child}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # it closes its parent's end of the socket just now
+            opened.append(os.readlink(f"/proc/{child}/fd/{number}"))
+    assert opened and not [name for name in opened if str(tmp_path) in name]
+    engine.checkpoints[-1].end()
+    os.waitpid(child, 0)
+    engine.cluster.close()
+
+
+def test_a_closed_journal_is_connected_again_when_needed(tmp_path: Path) -> None:
     journal = _journal(tmp_path)
-    before = journal.db
-    journal.reopen()
-    assert journal.db is not before
+    journal.close()
     journal.append(Input(1, 1, 0, 0, "mark", {}))
-    assert isinstance(before, sqlite3.Connection)
+    assert [entry.seq for entry in journal.inputs()] == [1]
+    journal.close()
+    journal.path.unlink()
+    journal.path.mkdir()
+    with pytest.raises(KubenetError, match="cannot be opened again"):
+        journal.append(Input(2, 2, 0, 0, "mark", {}))
 
 
 @given(st.lists(st.tuples(st.dictionaries(st.text(max_size=5), st.integers()), st.binary(max_size=50)), max_size=8),
