@@ -21,15 +21,17 @@ from typing import Any
 
 from kubenet.cluster.api.status import ApiError
 from kubenet.cluster.cluster import SETTLE_STEP, Cluster
+from kubenet.cluster.pod_streams import KubeletError, prepare
 from kubenet.engine import checkpoint, frames
 from kubenet.engine.engine import CHECK, Engine, Wait
 from kubenet.errors import KubenetError, NotFoundError, UsageError, WrongMomentError
 from kubenet.query import trace as trace_query
 from kubenet.sim.clock import FOREVER
-from kubenet.units import SEC
+from kubenet.units import MSEC, SEC
 
 SLICE = 0.005  # host seconds
 QUIET_SETTLE = 30 * SEC  # virtual time that the consequences of a write over REST may take
+TYPING_STEP = 10 * MSEC  # virtual time between two looks at whether a command waits for its input
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 KEPT_HEADERS = ("content-type", "accept", "user-agent")
 
@@ -70,7 +72,7 @@ class Service:
             self._read(self._patience())
             if self.engine.waits and not self._only_servers_wait():
                 end = time.monotonic() + SLICE
-                while self.engine.waits and time.monotonic() < end:
+                while self.engine.waits and time.monotonic() < end and not self._only_servers_wait():
                     self.engine.work(CHECK)
             elif self.streams or self.engine.waits:
                 self._pace()
@@ -243,7 +245,7 @@ class Service:
             else:
                 self.reply({"id": number, "error": error_json(self.cluster.stuck_error(process))})
 
-        wait = Wait(deadline, lambda: process.done, finish)
+        wait = Wait(deadline, lambda: process.done, finish, TYPING_STEP if header.get("stdin") else 0)
         wait.owner = number  # type: ignore[attr-defined]
         wait.idle = Idle(process.process, bool(header.get("stdin")))  # type: ignore[attr-defined]
         self.engine.waits.append(wait)
@@ -274,6 +276,19 @@ class Service:
 
     def op_resize(self, header: Header, body: bytes) -> None:
         """The terminal's size; nothing here draws, so it is only accepted."""
+
+    def op_pod_stream(self, header: Header, body: bytes) -> None:
+        """May a client over REST open this stream to a pod? 200 and what to ask for then, or the refusal as it goes to the client."""
+        number, kind = header["id"], "application/json"
+        try:
+            request = prepare(self.cluster, header["verb"], header["namespace"], header["pod"], header.get("query", {}))
+        except ApiError as error:
+            code, text = error.code, json.dumps(error.status()).encode()
+        except KubeletError as error:
+            code, kind, text = error.code, "text/plain; charset=utf-8", f"{error.what}\n".encode()
+        else:
+            return self.reply({"id": number, "code": 200, "request": request})
+        return self.reply({"id": number, "code": code, "headers": [["Content-Type", kind]]}, text)
 
     def op_logs(self, header: Header, body: bytes) -> None:
         """A container's log, and with follow what comes."""

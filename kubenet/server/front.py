@@ -58,6 +58,11 @@ class EngineLink:
         if number in self.pending:
             self.writer.write(frames.pack({**header, "id": number}, body))
 
+    def drop(self, number: int) -> None:
+        """Whoever asked has gone away: the engine ends the request, and what still comes of it goes nowhere."""
+        self.tell(number, {"op": "cancel"})
+        self.pending.pop(number, None)
+
     async def answer(self, header: Header, body: bytes = b"") -> frames.Frame:
         """Ask, and wait for an answer of one frame."""
         future: asyncio.Future[frames.Frame] = asyncio.get_running_loop().create_future()

@@ -2,7 +2,7 @@
 
 A request must carry the session's bearer token, name this endpoint in its Host header, and have no Origin of a web page: any
 process or page on the machine can reach a loopback port, and whoever is let in can run programs in pods. A watch is one
-chunked answer of JSON lines that ends when the client goes away.
+chunked answer of JSON lines that ends when the client goes away. Logs and exec are in pod_streams.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from kubenet.server import tls
+from kubenet.server import pod_streams, tls
 from kubenet.server.session import Session
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Rest:
         query = {key: request.query.getall(key) for key in dict.fromkeys(request.query)}
         headers = {key: request.headers[key] for key in FORWARDED if key in request.headers}
         header = {"path": request.path, "query": query, "headers": headers}
+        if found := pod_streams.PATH.fullmatch(request.path):
+            return await pod_streams.serve(self.link, request, query, *found.groups())
         if request.method == "GET" and query.get("watch", ["false"])[0] in ("true", "1"):
             return await self._watch(request, header)
         body = await request.read()
@@ -84,7 +86,7 @@ class Rest:
             await response.write_eof()
             return response
         finally:
-            self.link.tell(number, {"op": "cancel"})
+            self.link.drop(number)
 
 
 async def serve_rest(link: EngineLink, session: Session) -> None:
