@@ -24,9 +24,11 @@ from kubenet.cluster import coredns as _coredns  # registers the image
 from kubenet.cluster.api.bootstrap import bootstrap, dns_service, put_service
 from kubenet.cluster.api.rest import Api
 from kubenet.cluster.api.views import ViewCache
+from kubenet.cluster.balancer import Balancer
 from kubenet.cluster.capture import Capture
 from kubenet.cluster.controller import Controller
 from kubenet.cluster.controllers import controllers
+from kubenet.cluster.controllers.loadbalancer import POOL, LoadBalancerController
 from kubenet.cluster.ipam import NodeCidrs
 from kubenet.cluster.kubelet import PodFeed
 from kubenet.cluster.logs import LogSource
@@ -169,7 +171,11 @@ class Cluster:
         self._node_settings: Obj = settings
         for node in self.nodes.values():
             node.register(self.store)
-        self.controllers = [*controllers(self.store, topology.pod_cidr), Scheduler(self.store), settings["podFeed"]]  # type: ignore[list-item]
+        assert self.fabric.gateway is not None
+        self.balancer = Balancer(self.loop, self.fabric.gateway, str(settings["nodeResolvConf"]), str(settings["nodeHosts"]),
+                                 self._balancer_started)
+        balancing = LoadBalancerController(self.store, self.balancer, str(topology.spec.get("loadBalancerCIDR", POOL)))
+        self.controllers = [*controllers(self.store, topology.pod_cidr), balancing, Scheduler(self.store), settings["podFeed"]]  # type: ignore[list-item]
         for controller in self.controllers:
             controller.start()
         for node in self.nodes.values():
@@ -177,6 +183,9 @@ class Cluster:
             assert node.container is not None and node.kubelet is not None
             self.machines[node.name] = node.container
             self.controllers.append(node.kubelet)
+
+    def _balancer_started(self, container: Container) -> None:
+        self.machines[container.name] = container
 
     def _start_outside(self) -> None:
         for client in self.topology.outside:

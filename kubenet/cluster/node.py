@@ -21,6 +21,7 @@ from kubenet.cluster.proxy.base import ensure
 from kubenet.cluster.proxy.config import ConntrackConfig, options_for_node, startup_sysctls
 from kubenet.cluster.proxy.controller import IsStale, KubeProxy
 from kubenet.cluster.proxy.group import ProxyGroup
+from kubenet.cluster.proxy.health_server import HealthServer
 from kubenet.cluster.proxy.iptables import kubelet_rules
 from kubenet.cluster.store import Store
 from kubenet.kernel.host import Host
@@ -121,6 +122,8 @@ class Node:
         mode = config.get("mode", "iptables")
         latency = int(config.get("latencyNs", 0))
         self.proxy = KubeProxy(loop, options, ProxyBackend(self), (AF_INET,), mode, latency, views)
+        assert self.container is not None
+        self.proxy.health = HealthServer(self.container, self.proxy)
         group: ProxyGroup = settings.setdefault("proxyGroup", ProxyGroup(loop, options, (AF_INET,), latency, views))
         self.proxy.start(store, group if mode == "iptables" and group.takes(options, latency) else None)
 

@@ -28,6 +28,8 @@ def unsettled(cluster: Cluster) -> list[str]:
     if not out:
         out += [f"kube-proxy on {node.name}: rules not written yet" for node in cluster.nodes.values()
                 if node.proxy is not None and node.proxy.has_pending]
+    if not out:
+        out += cluster.balancer.pending()
     return out
 
 

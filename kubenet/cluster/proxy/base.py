@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol
 
 from kubenet.cluster.api.ips import AF_INET
 from kubenet.cluster.api.views import Obj
-from kubenet.cluster.proxy.changes import Changes, ServicePort
+from kubenet.cluster.proxy.changes import Changes, ServicePort, Trackers
 from kubenet.cluster.proxy.conntrack_cleanup import UdpCleanup
 from kubenet.errors import NotFoundError
 
@@ -119,6 +119,8 @@ class ProxyMode(Protocol):
     """What the controller needs of a mode, for one address family."""
 
     family: int
+    trackers: Trackers
+    """What is known of Services and EndpointSlices, as of the last sync."""
 
     def on_service(self, old: Obj | None, new: Obj | None) -> bool:
         """Note a Service event; true if a sync has something to do."""

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Protocol
 from kubenet.cluster.api.ips import AF_INET
 from kubenet.cluster.api.views import Obj, ViewCache
 from kubenet.cluster.proxy.base import CHAIN, ProxyMode, Step, SyncResult, ensure, find_mode
-from kubenet.cluster.proxy.changes import Changes
+from kubenet.cluster.proxy.changes import Changes, ServiceName
+from kubenet.cluster.proxy.health import health_ports
 from kubenet.cluster.proxy.iptables import FULL_SYNC_PERIOD, canary_steps
 from kubenet.cluster.proxy.options import ProxyOptions
 from kubenet.cluster.proxy.schedule import NEVER, Clock, SyncSchedule, WatchableStore
@@ -40,6 +41,7 @@ from kubenet.units import MSEC, SEC
 
 if TYPE_CHECKING:
     from kubenet.cluster.proxy.group import ProxyGroup
+    from kubenet.cluster.proxy.health_server import HealthServer
 
 FLUSH_POLL = 100 * MSEC
 FLUSH_TIMEOUT = 5 * SEC
@@ -82,6 +84,8 @@ class KubeProxy(SyncSchedule):
         make = find_mode(mode)
         self.proxiers: list[ProxyMode] = [make(options, family, views) for family in families]
         self.group: ProxyGroup | None = None
+        self.health: HealthServer | None = None
+        """The health check ports; set by whoever gives the program a machine."""
         self.is_running = False
         self.failures = 0
         self.udp_entries_deleted = 0
@@ -123,6 +127,8 @@ class KubeProxy(SyncSchedule):
         self.leave_group()
         self.is_running = False
         self.stop_listening()
+        if self.health is not None:
+            self.health.close()
 
     def pause(self) -> None:
         """Hang: nothing is read or written until `resume()`."""
@@ -176,6 +182,8 @@ class KubeProxy(SyncSchedule):
         """A sync of every family; if one fails, everything is written after syncPeriod."""
         self.last_results = []
         errors = [error for proxier in self.proxiers if (error := self._sync(proxier, self.loop.now, None))]
+        if self.health is not None:
+            self.sync_health({name: port for p in self.proxiers for name, port in health_ports(p.trackers.services.ports.values()).items()})
         return self._settle(errors)
 
     def carry_out_shared(self, now: int, changes: dict[int, Changes]) -> None:
@@ -185,6 +193,11 @@ class KubeProxy(SyncSchedule):
         if errors:
             self.leave_group()
         self._settle(errors)
+
+    def sync_health(self, wanted: dict[ServiceName, int]) -> None:
+        """The health check ports are those of the rules. At the end of every sync, even of one that failed."""
+        if self.health is not None and (wanted or self.health.open):
+            self.health.sync(wanted)
 
     def _settle(self, errors: list[str]) -> bool:
         self.last_error = "\n".join(errors)

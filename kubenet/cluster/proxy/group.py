@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kubenet.cluster.api.ips import AF_INET
 from kubenet.cluster.api.views import Obj, ViewCache
 from kubenet.cluster.proxy.changes import Changes, Trackers
+from kubenet.cluster.proxy.health import health_ports
 from kubenet.cluster.proxy.iptables import FULL_SYNC_PERIOD, LARGE_CLUSTER_ENDPOINTS, Cadence, IptablesProxier
 from kubenet.cluster.proxy.options import ProxyOptions
 from kubenet.cluster.proxy.schedule import Clock, SyncSchedule, WatchableStore
@@ -116,6 +117,9 @@ class ProxyGroup(SyncSchedule):
                 member.last_sync = now
             else:
                 member.carry_out_shared(now, changes)
+        wanted = {name: port for t in self.trackers.values() for name, port in health_ports(t.services.ports.values()).items()}
+        for member in list(self.members.values()):
+            member.sync_health(wanted)
         return True
 
     def _remember(self, now: int, changes: dict[int, Changes]) -> None:

@@ -6,19 +6,30 @@ healthCheckNodePort, on any path: 200 if it has a ready endpoint of the Service 
 The answer counts distinct addresses of ready local endpoints; a terminating one still gets traffic, but the check
 fails already, so that the balancer turns away before the Pod is gone.
 
-    wanted = health_check_services(proxiers)                {(namespace, name): (port, local endpoints)}
+    wanted = health_check_services(ports, endpoints, node)  {(namespace, name): (port, local endpoints)}
     code, headers, body = health_response(key, count, proxy.is_healthy())
+    health_server.py listens on the ports
 
 Source: pkg/proxy/healthcheck/service_health.go ServeHTTP(); pkg/proxy EndpointsMap.LocalReadyEndpoints().
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kubenet.cluster.proxy.changes import Endpoint, PortKey, ServiceName, ServicePort
 
 OK, UNAVAILABLE = 200, 503
+
+
+def health_ports(ports: Iterable[ServicePort]) -> dict[ServiceName, int]:
+    """The Services that want a health check, whatever node it is on: their ports."""
+    out: dict[ServiceName, int] = {}
+    for port in ports:
+        if port.health_check_node_port:
+            namespace, _, rest = port.spn.partition("/")
+            out[namespace, rest.partition(":")[0]] = port.health_check_node_port
+    return out
 
 
 def health_check_services(
