@@ -22,10 +22,15 @@ class Directory:
             if ip and not pod["spec"].get("hostNetwork"):
                 self.pods[ip4(ip)] = pod
         self.services: dict[int, Obj] = {}
+        self.balanced: dict[int, Obj] = {}  # those of `services` that are load balancer addresses
         for service in cluster.store.iter("Service"):
             for ip in [service["spec"].get("clusterIP"), *(service["spec"].get("externalIPs") or [])]:
                 if ip and ip != "None":
                     self.services[ip4(ip)] = service
+            for entry in ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []:
+                if entry.get("ip"):
+                    self.services.setdefault(ip4(entry["ip"]), service)
+                    self.balanced.setdefault(ip4(entry["ip"]), service)
         self.machines: dict[int, tuple[str, str, str]] = {}  # address -> (machine, device, kind)
         for name, machine in cluster.fabric.machines.items():
             for dev in machine.net.devs.values():
@@ -58,7 +63,8 @@ class Directory:
             return f"pod {pod['metadata']['name']}, {pod['spec'].get('nodeName', '?')}"
         service = self.services.get(addr)
         if service is not None:
-            kind = "ClusterIP" if service["spec"].get("clusterIP") == ip4_text(addr) else "external IP"
+            other = "load balancer IP" if self.balanced.get(addr) is service else "external IP"
+            kind = "ClusterIP" if service["spec"].get("clusterIP") == ip4_text(addr) else other
             return f"service {service['metadata']['name']} ({kind}: on no interface, only in rules)"
         found = self.machines.get(addr)
         if found is None:

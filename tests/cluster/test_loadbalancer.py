@@ -192,3 +192,14 @@ def test_thresholds() -> None:
     assert check.healthy is True
     entry = Announced("203.0.113.1", 0)
     assert entry.best() == ""
+
+
+def test_a_trace_goes_through_the_gateway_and_names_the_address(make: Make) -> None:
+    from kubenet.query.names import Directory
+    from kubenet.query.trace import probe_json
+
+    cluster = make(web("web-1", "node-1"), service())
+    probe = cluster.trace_probe("outside", "203.0.113.1:80")
+    found = probe_json(cluster, probe)
+    assert found["outcome"] == "delivered" and '"gateway"' in json.dumps(found)
+    assert Directory(cluster).words(probe.address) == "service web (load balancer IP: on no interface, only in rules)"
