@@ -35,7 +35,7 @@ from kubenet.cluster.logs import LogSource
 from kubenet.cluster.node import Node
 from kubenet.cluster.pod_env import ServiceEnv
 from kubenet.cluster.probe import Probe
-from kubenet.cluster.resolve import address_of, find_container
+from kubenet.cluster.resolve import address_of, find_container, running_container
 from kubenet.cluster.scheduler import Scheduler
 from kubenet.cluster.settle import unsettled
 from kubenet.cluster.store import EPOCH_S, Event, Store
@@ -297,6 +297,15 @@ class Cluster:
             failure.exit_code = error.code
             raise failure from None
         return ExecHandle(process)
+
+    def start_forward(self, target: str, port: int, namespace: str = "default",
+                      on_output: Callable[[int, bytes], None] | None = None) -> ExecHandle:
+        """Begin a connection from inside a pod's namespace to one of its ports; its bytes are the handle's input and output."""
+        from kubenet.cluster.forward import Forward
+
+        place = running_container(self, target.rpartition("/")[2], namespace)
+        forward = Forward(target.rpartition("/")[2], port)
+        return ExecHandle(place.run_native(forward.main, ["kubenet-forward", str(port)], stdin=True, on_output=on_output))
 
     def exec(self, target: str, argv: list[str] | str, stdin: bytes = b"", namespace: str = "default", container: str = "",
              timeout: int = 3600 * SEC, on_output: Callable[[int, bytes], None] | None = None) -> Result:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kubenet.cluster.api.codec import truth
 from kubenet.cluster.api.kinds import KindInfo
 from kubenet.cluster.api.status import ApiError, FieldErrors, bad_request, invalid
-from kubenet.cluster.resolve import pod_container
+from kubenet.cluster.resolve import pod_container, running_container
 from kubenet.errors import KubenetError, NotFoundError, WrongMomentError
 from kubenet.units import SEC
 
@@ -41,13 +41,15 @@ class KubeletError(KubenetError):
 
 
 def prepare(cluster: Cluster, verb: str, namespace: str, name: str, query: Query) -> Obj:
-    """What the engine is to be asked for, for `verb` exec or log. Raises ApiError, KubeletError."""
+    """What the engine is to be asked for, for `verb` exec, log or portforward. Raises ApiError, KubeletError."""
     pod = cluster.store.must_get("Pod", (namespace, name))
     if verb == "log":
         return _log(cluster, pod, query)
     if verb == "exec":
         return _exec(cluster, pod, query)
-    raise ApiError(501, "NotImplemented", f"kubenet does not serve {verb}: use exec and logs")
+    if verb == "portforward":
+        return _forward(cluster, pod)
+    raise ApiError(501, "NotImplemented", f"kubenet does not serve {verb}: use exec, logs or port-forward")
 
 
 def _first(query: Query, name: str) -> str:
@@ -89,6 +91,17 @@ def _exec(cluster: Cluster, pod: Obj, query: Query) -> Obj:
     except (NotFoundError, WrongMomentError):
         raise KubeletError(500, f'container not found ("{container}")') from None
     return {**_target(pod, container), "argv": query["command"], **streams}
+
+
+def _forward(cluster: Cluster, pod: Obj) -> Obj:
+    meta = pod["metadata"]
+    if not pod["spec"].get("nodeName"):
+        raise bad_request(f"pod {meta['name']} does not have a host assigned")
+    try:
+        running_container(cluster, meta["name"], meta["namespace"])
+    except WrongMomentError as error:
+        raise bad_request(error.what) from None
+    return _target(pod, "")
 
 
 def _log(cluster: Cluster, pod: Obj, query: Query) -> Obj:

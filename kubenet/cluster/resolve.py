@@ -63,6 +63,21 @@ def pod_container(cluster: Cluster, pod: Obj, name: str = "") -> Container:
     return record.container
 
 
+def running_container(cluster: Cluster, name: str, namespace: str) -> Container:
+    """Any container of the pod that runs, for what needs the pod's network only. NotFoundError, WrongMomentError."""
+    pod = cluster.store.get("Pod", (namespace, name))
+    if pod is None:
+        raise _no_such("pod", name, namespace, [p["metadata"]["name"] for p in cluster.store.iter("Pod", namespace)])
+    node = cluster.nodes.get(pod["spec"].get("nodeName", ""))
+    worker = node.kubelet.workers.get(key_of(pod)) if node is not None and node.kubelet is not None else None
+    for record in worker.records if worker is not None else ():
+        if record.container is not None and record.container.running:
+            return record.container
+    phase = (pod.get("status") or {}).get("phase", "Pending")
+    raise WrongMomentError(f"unable to forward port because pod is not running. Current status={phase}",
+                           try_=f"kubenet describe pod {name}")
+
+
 def _pod_of_deployment(cluster: Cluster, name: str, namespace: str) -> Obj:
     if cluster.store.get("Deployment", (namespace, name)) is None:
         known = [d["metadata"]["name"] for d in cluster.store.iter("Deployment", namespace)]

@@ -160,6 +160,8 @@ class Engine:
                 return self.cluster.api.request(data["method"], data["path"], data["query"], data["headers"], body)
             case "exec":
                 return self._exec(entry.seq, data)
+            case "forward":
+                return self._forward(entry.seq, data)
             case "stdin":
                 return self._process(data).feed_stdin(base64.b64decode(data["bytes"]))
             case "eof":
@@ -182,6 +184,11 @@ class Engine:
             data["target"], data["argv"], namespace=data.get("namespace", "default"), container=data.get("container", ""),
             tty=bool(data.get("tty")), stdin_open=bool(data.get("stdin")), on_output=output,
         )
+        self.processes[seq] = process
+        return process
+
+    def _forward(self, seq: int, data: dict[str, Any]) -> Any:
+        process = self.cluster.start_forward(data["target"], int(data["port"]), data.get("namespace", "default"), self.outputs.get(seq))
         self.processes[seq] = process
         return process
 

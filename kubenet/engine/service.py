@@ -222,11 +222,18 @@ class Service:
 
     def op_exec(self, header: Header, body: bytes) -> None:
         """Run a command in a pod or on a node; the clock runs until it ends."""
+        self._start(header, "exec", {k: header.get(k) for k in ("namespace", "target", "container", "argv", "tty", "stdin")})
+
+    def op_forward(self, header: Header, body: bytes) -> None:
+        """A connection to a port of a pod; answered like an exec whose input stays open."""
+        self._start({**header, "stdin": True}, "forward", {k: header[k] for k in ("namespace", "target", "port")})
+
+    def _start(self, header: Header, kind: str, data: Header) -> None:
+        """A process begins by an input of this kind; its output, and how it ended, go to who asked."""
         number = header["id"]
-        data = {k: header.get(k) for k in ("namespace", "target", "container", "argv", "tty", "stdin")}
         self.engine.outputs[self.engine.seq + 1] = lambda stream, out: self.reply({"id": number, "stream": stream}, out)
         try:
-            process = self._input(header, "exec", data)
+            process = self._input(header, kind, data)
         except KubenetError:
             self.engine.outputs.pop(self.engine.seq + 1, None)
             raise

@@ -32,7 +32,7 @@ Header = dict[str, Any]
 Reply = Callable[[Header, bytes], None]
 
 LAST = ("exit", "end", "error", "fatal")  # keys that end an answer in pieces
-IN_PIECES = ("exec", "logs", "watch")
+IN_PIECES = ("exec", "forward", "logs", "watch")
 CONTINUES = ("stdin", "eof", "signal", "resize", "cancel")
 
 

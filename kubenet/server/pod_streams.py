@@ -1,4 +1,4 @@
-"""Streams to a pod over REST: `kubectl logs` and `kubectl exec`.
+"""Streams to a pod over REST: `kubectl logs` and `kubectl exec`; port-forward is in port_forward.py.
 
     GET  .../pods/P/log?follow=true&tailLines=5       text, chunked while it is followed
     GET  .../pods/P/exec?command=ls&stdout=true       WebSocket, subprotocol v5.channel.k8s.io or v4.channel.k8s.io
@@ -9,7 +9,7 @@ for the very operations that `kubenet logs` and `kubenet exec` use: a command an
 A WebSocket message is one channel byte and data: 0 standard input, 1 and 2 output, 3 the final Status, 4 the terminal's size; in v5
 also 255, whose data is the number of a channel that ended (standard input's end of file, which v4 cannot express).
 
-Left out: attach, and exec over SPDY (kubectl up to 1.29 does that).
+Left out: attach, and SPDY without a WebSocket (exec of kubectl up to 1.29, port-forward up to 1.30).
 Source: k8s.io/apimachinery/pkg/util/remotecommand, k8s.io/kubelet/pkg/cri/streaming/remotecommand websocket.go, exec.go.
 """
 
@@ -23,6 +23,8 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
+
+from kubenet.server.port_forward import TUNNEL, Forwarding
 
 if TYPE_CHECKING:
     from kubenet.server.front import EngineLink
@@ -51,9 +53,13 @@ async def serve(link: EngineLink, request: web.Request, query: Query, namespace:
         return await _log(link, request, wanted)
     if request.headers.get("Upgrade", "").lower() != "websocket":
         if "Upgrade" in request.headers:
-            return _refuse(501, "NotImplemented", f"kubenet serves {verb} over WebSocket only, not over SPDY: use kubectl 1.30 or newer")
+            return _refuse(501, "NotImplemented", f"kubenet serves {verb} over WebSocket only, not over SPDY: use kubectl 1.31 or newer")
         return _refuse(400, "BadRequest", "Upgrade request required")
     offered = [word.strip() for word in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    if verb == "portforward":
+        if TUNNEL not in offered:
+            return _refuse(400, "BadRequest", f"unable to upgrade: none of {offered} is served for port-forward; {TUNNEL} is")
+        return await Forwarding(link, wanted).run(request)
     if V5 not in offered and V4 not in offered:
         return _refuse(400, "BadRequest", f"unable to upgrade: none of {offered} is served; {V5} and {V4} are")
     return await _Exec(link, wanted).run(request)

@@ -278,14 +278,25 @@ class Container:
             feed_eof(proc)
         return proc
 
-    def run_native(self, main: Main, argv: list[str]) -> Process:
-        """A process beside pid 1 that runs a native program which is no file of the image. Its output is collected."""
+    def run_native(self, main: Main, argv: list[str], stdin: bool = False, on_output: OnOutput | None = None) -> Process:
+        """A process beside pid 1 that runs a native program which is no file of the image.
+
+        With stdin its input is open for feed() and feed_eof(). Output goes to on_output(stream, data), else to proc.output.
+        """
         holder: list[Process] = []
         fds = FdTable()
-        fds.install(OpenFile(self.loop, "/dev/null", Device("null"), 0, self.vfs.now))
+        writer: PipeWriter | None = None
+        if stdin:
+            reader, writer = make_pipe(self.loop)
+            reader.pipe.capacity = 1 << 30  # the input is the host's: it never waits
+            fds.install(reader)
+        else:
+            fds.install(OpenFile(self.loop, "/dev/null", Device("null"), 0, self.vfs.now))
+        sink = on_output or (lambda number, data: holder[0].output.append((number, data)))
         for stream in (1, 2):
-            fds.install(OutputFile(self.loop, lambda number, data: holder[0].output.append((number, data)), stream))
+            fds.install(OutputFile(self.loop, sink, stream))
         proc = self._new_process(argv, main, fds, self.env, "/", 0)
+        proc.stdin = writer
         holder.append(proc)
         proc.start()
         return proc

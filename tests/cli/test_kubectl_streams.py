@@ -86,7 +86,7 @@ def test_exec_with_a_terminal(kubectl: Kubectl) -> None:
     (["exec", "client", "-c", "bad", "--", "ls"], "Error from server (BadRequest): container bad is not valid for pod client\n"),
     (["exec", "client", "--", "nosuch"], 'exec: "nosuch": executable file not found in $PATH: unknown\n'),
     (["logs", "web-0", "--previous"], 'Error from server (BadRequest): previous terminated container "web" in pod "web-0" not found\n'),
-    (["attach", "client"], "kubenet does not serve attach: use exec and logs\n"),
+    (["attach", "client"], "kubenet does not serve attach: use exec, logs or port-forward\n"),
 ])
 def test_refusals_are_shown(kubectl: Kubectl, words: list[str], error: str) -> None:
     code, out, err = kubectl(*words)

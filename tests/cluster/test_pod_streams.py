@@ -89,5 +89,27 @@ def test_an_ended_container_keeps_its_log(cluster: Cluster) -> None:
     assert cluster.logs(**asked).poll() == b"done\n"
 
 
+def test_port_forward_needs_a_running_pod(cluster: Cluster) -> None:
+    assert prepare(cluster, "portforward", "default", "web", {}) == {"target": "pod/web", "namespace": "default", "container": ""}
+    assert refusal(cluster, "portforward", "nowhere", {}) == (400, "pod nowhere does not have a host assigned")
+    assert refusal(cluster, "portforward", "ends", {}) == (
+        400, "unable to forward port because pod is not running. Current status=Succeeded")
+
+
+def test_a_forward_carries_bytes_both_ways_and_says_who_does_not_listen(cluster: Cluster) -> None:
+    """The half-closed connection still brings the answer; nginx closes after an HTTP/1.0 request."""
+    out: list[tuple[int, bytes]] = []
+    handle = cluster.start_forward("pod/web", 80, on_output=lambda stream, data: out.append((stream, data)))
+    handle.feed_stdin(b"GET / HTTP/1.0\r\n\r\n")
+    handle.close_stdin()
+    cluster.run_until(lambda: handle.done)
+    assert handle.exit_code == 0 and b"".join(data for _, data in out).startswith(b"HTTP/1.1 200 OK")
+    assert {stream for stream, _ in out} == {1}
+    out.clear()
+    handle = cluster.start_forward("pod/web", 81, on_output=lambda stream, data: out.append((stream, data)))
+    cluster.run_until(lambda: handle.done)
+    assert handle.exit_code == 1 and out[0][0] == 2 and out[0][1].endswith(b"dial tcp4 127.0.0.1:81: connect: connection refused")
+
+
 def test_attach_is_refused_by_name(cluster: Cluster) -> None:
     assert refusal(cluster, "attach", "web", {})[0] == 501
