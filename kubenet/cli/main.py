@@ -51,6 +51,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
     "Offline": {
         "proxy": ("proxy", "proxy", "kube-proxy's rules from files, and where a packet goes"),
+        "explain": ("explain", "explain", "a packet's way through a real node, from what its tools printed"),
     },
     "Places": {
         "completion": ("completion", "completion", "completion for bash, zsh or fish"),
@@ -59,7 +60,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
 }
 COMMANDS = {name: entry for topic in TOPICS.values() for name, entry in topic.items()}
-PLANNED = ("doctor", "profile", "scale", "edit", "diff", "explain", "ladder", "plot", "watch", "events", "flows", "step", "until",
+PLANNED = ("doctor", "profile", "scale", "edit", "diff", "ladder", "plot", "watch", "events", "flows", "step", "until",
            "goto", "fault", "lab", "shell", "web", "packetdrill", "tap")
 
 WELCOME = """\

@@ -286,7 +286,7 @@ _TELLERS = {
     "nf_conntrack_in": _conntrack_in, "ipt_do_table": _rule, "nf_nat_manip_pkt": _manip, "ip_forward": _forward, "nf_confirm": _confirm,
     "link_send": _link, "br_forward": _br_forward, "neigh_event_send": _waits, "ip_local_deliver": _deliver, "tcp_v4_rcv": _tcp_rcv,
     "udp_queue_rcv_skb": _said, "ping_rcv": _said, "icmp_rcv": _said, "icmp_push_reply": _said, "tcp_v4_send_reset": _said,
-    "kfree_skb_reason": _dropped, "nf_ct_resolve_clash": _said, "ip_do_fragment": _said,
+    "ip_protocol_deliver_rcu": _said, "kfree_skb_reason": _dropped, "nf_ct_resolve_clash": _said, "ip_do_fragment": _said,
 }
 
 
@@ -300,6 +300,7 @@ def _short_dev(name: str) -> str:
 def _headline(trace: Obj, width: int) -> str:
     us = trace["took_ns"] // 1000
     ends = {"delivered": f"ok, delivered after {us} µs", "in flight": f"still on its way after {us} µs"}
+    ends["left"] = f"leaves by {trace.get('left_by', '')} after {us} µs"
     end = ends.get(trace["outcome"]) or f"DROP at {trace['at']} after {us} µs"
     left = f"TRACE {trace['id']}  {trace['kind']}  {trace['from']} > {trace['to']}"
     return left + end.rjust(max(width - len(left), len(end) + 2))

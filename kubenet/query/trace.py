@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import walk_packages
-from typing import Any
+from typing import Any, Protocol
 
 import kubenet
 from kubenet.cluster.cluster import Cluster
@@ -25,6 +26,7 @@ from kubenet.errors import NotFoundError
 from kubenet.fabric.link import Link
 from kubenet.kernel.netfilter.conntrack.text import ct_summary
 from kubenet.kernel.netfilter.core import HOOK_NAMES, PRI_CONNTRACK_CONFIRM
+from kubenet.kernel.netns import NetNamespace
 from kubenet.query.names import NODE, OUTSIDE, POD, SERVICE, Directory, place_name
 from kubenet.sim.trace import PacketTrace, Station
 from kubenet.wire.addr import ip4_text
@@ -33,7 +35,7 @@ Obj = dict[str, Any]
 
 PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP"}
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
-DELIVERED = ("tcp_v4_rcv", "udp_queue_rcv_skb", "ping_rcv", "icmp_rcv")
+DELIVERED = ("tcp_v4_rcv", "udp_queue_rcv_skb", "ping_rcv", "icmp_rcv", "ip_protocol_deliver_rcu")
 STATE_FILES = ("kernel", "fabric")
 
 
@@ -43,7 +45,7 @@ STATE_FILES = ("kernel", "fabric")
 def packet_json(cluster: Cluster, packet: int) -> Obj | None:
     """The packet with this id; None if it left no stations."""
     trace = cluster.loop.tracer.packets.get(packet)
-    return _Story(cluster, trace).json() if trace is not None and trace.stations else None
+    return _story(cluster, trace) if trace is not None and trace.stations else None
 
 
 def probe_json(cluster: Cluster, probe: Probe) -> Obj:
@@ -55,7 +57,7 @@ def probe_json(cluster: Cluster, probe: Probe) -> Obj:
     for packet in range(probe.first_id + 1, probe.last_id + 1):
         trace = tracer.packets.get(packet)
         if trace is not None and _is_probe(trace, probe):
-            found = _Story(cluster, trace).json()
+            found = _story(cluster, trace)
             found["probe"] = {"src": probe.src, "dst": probe.dst, "port": probe.port, "error": probe.error_text,
                               "took_ns": probe.ended - probe.began, "local": list(probe.local)}
             if found["outcome"] == "dropped" or probe.error:
@@ -117,7 +119,7 @@ def search(cluster: Cluster, last: bool = False, target: str = "", flow: Obj | N
     if not found:
         raise NotFoundError("no recorded packet fits", why=f"{len(tracer.packets)} packets are recorded",
                             try_="kubenet trace client web:80")
-    return [_Story(cluster, trace).json() for trace in found]
+    return [_story(cluster, trace) for trace in found]
 
 
 def _opens(head: Obj) -> bool:
@@ -140,13 +142,27 @@ def _in_flow(trace: PacketTrace, directory: Directory, flow: Obj) -> bool:
 # ---- telling it
 
 
-class _Story:
-    """One packet's stations made into steps."""
+def _story(cluster: Cluster, trace: PacketTrace) -> Obj:
+    nets = {name: machine.net for name, machine in cluster.fabric.machines.items()}
+    return Story(trace, Directory(cluster), nets).json()
 
-    def __init__(self, cluster: Cluster, trace: PacketTrace) -> None:
-        self.cluster = cluster
+
+class Names(Protocol):
+    """Who has an address: Directory for a cluster, other sources for other worlds."""
+
+    def kind(self, addr: int) -> str: ...
+    def name(self, addr: int) -> str: ...
+    def words(self, addr: int) -> str: ...
+    def title(self, addr: int) -> str: ...
+
+
+class Story:
+    """One packet's stations made into steps. `nets`: the machines' own namespaces by name."""
+
+    def __init__(self, trace: PacketTrace, names: Names, nets: Mapping[str, NetNamespace]) -> None:
         self.trace = trace
-        self.directory = Directory(cluster)
+        self.directory = names
+        self.nets = nets
         self.letters: dict[tuple[int, int], str] = {}
 
     def json(self) -> Obj:
@@ -253,15 +269,15 @@ class _Story:
 
     def _live_entry(self, s: Station) -> Obj | None:
         """The entry as the table has it now, if it still has it."""
-        machine = self.cluster.fabric.machines.get(s.host)
-        table = machine.net.ct if machine is not None and s.netns == s.host else None
-        if table is None:
+        net = self.nets.get(s.host)
+        table = net.ct if net is not None and s.netns == s.host else None
+        if net is None or table is None:
             return None
         first = self.trace.stations[0]
         ends = {(first.saddr, first.sport), (first.daddr, first.dport)}
         for ct in table.entries():
             if ends in ({ct.orig[0:2], ct.orig[2:4]}, {ct.reply[0:2], ct.reply[2:4]}):
-                now = self.cluster.loop.now
+                now = net.loop.now
                 return {"id": ct.id, "summary": ct_summary(ct), "original": f"{_endpoint(*ct.orig[:2])} > {_endpoint(*ct.orig[2:4])}",
                         "reply": f"{_endpoint(*ct.reply[:2])} > {_endpoint(*ct.reply[2:4])}", "left_s": max(ct.timeout - now, 0) // 10**9}
         return None

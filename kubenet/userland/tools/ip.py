@@ -441,7 +441,7 @@ def route_text(r: Any, table: int = 254) -> str:
         out += f" via {ip4_text(r.gateway)}"
     if r.dev is not None:
         out += f" dev {r.dev.name}"
-    if r.table not in (table, 0) and table == 0:
+    if r.table not in (0, 254) and table == 0:  # the main table goes without saying
         out += f" table {TABLES.get(r.table, str(r.table))}"
     if r.protocol not in (0, 3):
         out += f" proto {PROTOCOLS.get(r.protocol, str(r.protocol))}"
