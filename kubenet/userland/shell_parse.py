@@ -12,10 +12,13 @@ the interactive shell knows to print PS2).
 Why not a parser from a package: each was tried against `dash -n` and against this one, and a shell that refuses or misreads what
 the real one runs is no lab. bashlex (GPL) takes 90 ms to import and knows neither `case` nor `$((...))`. tree-sitter-bash is an
 editor's grammar: it refuses `cat <<A <<B`, `f() echo x`, `for i in; do`, `for i` newline `in`, reads `! a | b` as `(! a) | b`,
-hangs the words after a redirection on the redirection, loses text of a here-document before its first expansion, and takes
-`fi`, `do`, `then` and `a ;; b` for commands. libdash is dash's own parser, but has no wheel for Linux on ARM, keeps its state in
-globals (it hangs when initialised twice) and prints its errors on the host's stderr. tests/userland/test_shell_dash.py holds this
-one against the real dash, script by script.
+hangs the words after a redirection on the redirection, has no node for a here-document's text before its first expansion, takes
+`fi`, `do`, `then` and `a ;; b` for commands, and marks `while` (to be continued) and `if ; fi` (wrong) alike, as one error over
+the whole text, so that PS2 could not be told from a refusal. libdash is dash's own parser, but has no wheel for Linux on ARM,
+keeps its state in globals (it hangs when initialised twice) and prints its errors on the host's stderr.
+tests/userland/test_shell_dash.py holds this one against the real dash, script by script; test_shell_tree.py holds its trees
+against tree-sitter-bash's where that one is right.
+simplified: commands and expansions nest NEST_MAX deep at most (dash: as deep as its C stack), since each level is Python frames.
 Leaves out: select, coproc, arrays, process substitution, here-documents inside command substitutions' first line.
 """
 
@@ -30,6 +33,7 @@ Word = list[Part]
 OPERATORS = ("<<-", "<<<", "&&", "||", ";;", ">>", "<<", ">&", "<&", ">|", "<>", "&>", ";", "&", "|", "(", ")", "<", ">", "\n")
 REDIRECTS = ("<", ">", ">>", "<<", "<<-", "<<<", ">&", "<&", ">|", "<>", "&>")
 RESERVED = ("if", "then", "elif", "else", "fi", "while", "until", "for", "do", "done", "case", "esac", "{", "}", "!", "in")
+NEST_MAX = 100
 _NAME_START = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 _NAME = _NAME_START + "0123456789"
 _META = " \t\n;&|<>()"
@@ -144,10 +148,17 @@ def parse(text: str) -> List:
 class Parser:
     """A position in a text."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, depth: int = 0) -> None:
         self.text = text
         self.at = 0
+        self.depth = depth
         self.heredocs: list[tuple[Redirect, str, bool, bool]] = []
+
+    def deeper(self) -> None:
+        """One level of nesting more. Raises ShellSyntaxError when it is one too many."""
+        self.depth += 1
+        if self.depth > NEST_MAX:
+            raise ShellSyntaxError("syntax error: nested too deeply")
 
     # ---- characters and tokens --------------------------------------------------------------------------------------
 
@@ -190,7 +201,7 @@ class Parser:
                 break
             lines.append(line + "\n")
         body = "".join(lines)
-        return [("lit", body, True)] if quoted else Parser(body).double_quoted(None)
+        return [("lit", body, True)] if quoted else Parser(body, self.depth).double_quoted(None)
 
     def operator(self) -> str:
         """The operator at this position, "" if none."""
@@ -285,6 +296,12 @@ class Parser:
         return Pipeline(commands, negate)
 
     def command(self) -> Any:
+        self.deeper()
+        made = self.command_here()
+        self.depth -= 1
+        return made
+
+    def command_here(self) -> Any:
         word = self.reserved()
         made: Any
         if word == "if":
@@ -572,6 +589,12 @@ class Parser:
 
     def dollar(self, quoted: bool) -> Part:
         """A parameter, command substitution or arithmetic expansion at $ or `."""
+        self.deeper()
+        part = self.dollar_here(quoted)
+        self.depth -= 1
+        return part
+
+    def dollar_here(self, quoted: bool) -> Part:
         text = self.text
         if text[self.at] == "`":
             end = self.at + 1
@@ -589,7 +612,7 @@ class Parser:
                 self.at = end + 2
                 return ("arith", text[start:end], quoted)
         if text.startswith("$(", self.at):
-            inner_parser = Parser(text)
+            inner_parser = Parser(text, self.depth)
             inner_parser.at = self.at + 2
             inner_parser.list((")",))
             if not inner_parser.take(")"):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubenet.userland.shell_parse import ShellSyntaxError, parse
+from kubenet.userland.shell_parse import NEST_MAX, ShellSyntaxError, parse
 
 SCRIPTS = [
     # 2.2 quoting
@@ -36,6 +36,7 @@ SCRIPTS = [
     ("false; echo $?; ! false; echo $?; exit 7", "1\n0\n", 7),
     ("true && echo y || echo n; false && echo y || echo n", "y\nn\n", 0),
     ("yes | head -n 2", "y\ny\n", 0),
+    ("echo a | cat | tr a b", "b\n", 0),
     ("(cd /tmp; pwd); pwd", "/tmp\n/\n", 0),
     ("if false; then echo a; elif true; then echo b; else echo c; fi", "b\n", 0),
     ("i=0; while [ $i -lt 3 ]; do i=$((i+1)); [ $i = 2 ] && continue; echo $i; done", "1\n3\n", 0),
@@ -127,3 +128,17 @@ def test_any_text_parses_or_is_a_syntax_error(text: str) -> None:
         parse(text)
     except ShellSyntaxError:
         pass
+
+
+DEEP = [("(", "echo x", ")"), ("{ ", "echo x;", "};"), ("if true; then ", "echo x;", "fi;"), ("for i in 1; do ", "echo x;", "done;"),
+        ("case x in x) ", "echo x;", "esac;"), ("echo $(", "echo x", ")"), ("echo \"$(", "echo x", ")\""), ("echo ${no:-$(", "echo x", ")}"), ("f() ", "(echo x)", "")]
+
+
+@pytest.mark.parametrize("before, middle, after", DEEP)
+def test_nesting_ends_in_a_syntax_error(lab: Any, box: Any, before: str, middle: str, after: str) -> None:
+    """Thirty levels run; thousands are refused in words, and the pod's program shows no Python trace."""
+    assert lab.run(box, before * 30 + middle + after * 30).code == 0
+    for levels in (NEST_MAX, 5000):
+        result = lab.run(box, before * levels + middle + after * levels)
+        assert result.code == 2 and "Traceback" not in result.err
+        assert "nested too deeply" in result.err
