@@ -173,7 +173,8 @@ def icmp_send(skb: SkBuff, type: int, code: int, info: int = 0) -> None:
         return
     room = min(dst_mtu(dst), 576) - 28
     rest = info if type != ICMP_PARAMETERPROB else info << 24
-    _icmp_push(net, dst, dst.prefsrc, ip.saddr, IcmpHdr(type, code, rest), quote_of(skb, room), b"", tos, mark)
+    cause = skb if icmp_is_error(type) else None
+    _icmp_push(net, dst, dst.prefsrc, ip.saddr, IcmpHdr(type, code, rest), quote_of(skb, room), b"", tos, mark, cause)
 
 
 def _about_icmp_error(skb: SkBuff, type: int) -> bool:
@@ -195,9 +196,9 @@ def quote_of(skb: SkBuff, room: int) -> Quote:
 
 def _icmp_push(
     net: NetNamespace, dst: Dst, saddr: int, daddr: int, icmp: IcmpHdr, quote: Quote | None, payload: bytes, tos: int,
-    mark: int,
+    mark: int, cause: SkBuff | None = None,
 ) -> None:
-    """The message is on its way. Linux: icmp_push_reply()."""
+    """The message is on its way; an error belongs to its cause's connection. Linux: icmp_push_reply(), icmp_glue_bits()."""
     plen = quote_len(quote) if quote is not None else len(payload)
     ident = ip_select_ident(net, saddr, daddr, IPPROTO_ICMP)
     ip = IpHdr(saddr, daddr, IPPROTO_ICMP, ident, 0, net.sysctl.ipv4.ip_default_ttl, tos)
@@ -205,6 +206,10 @@ def _icmp_push(
     skb.inner = quote
     skb.dst = dst
     skb.mark = mark
+    if cause is not None and cause.ct is not None:  # of a first packet too, whose connection is in no table yet
+        from kubenet.kernel.netfilter.conntrack import nf_conntrack_attach
+
+        nf_conntrack_attach(skb, cause)
     arm(skb, quote is not None)
     if skb.tr is not None:
         station(skb, "icmp_push_reply", icmp_words(icmp))

@@ -153,6 +153,7 @@ def udp_rcv(skb: SkBuff) -> None:
         return drop(skb, DropReason.UDP_CSUM)
     sk = udp4_lib_lookup(net, skb.ip.saddr, uh.sport, skb.ip.daddr, uh.dport, skb.iif)
     if sk is None:
+        skb.ct = None  # Linux: nf_reset_ct(), so the error below is looked up by what it quotes
         net.snmp["UdpNoPorts"] += 1
         from kubenet.kernel.ipv4.icmp import icmp_send
 

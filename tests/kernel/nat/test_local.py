@@ -12,12 +12,13 @@ from kubenet.kernel.dev.veth import create_veth_pair
 from kubenet.kernel.host import Host
 from kubenet.kernel.ipv4.devinet import inet_addr_add, inet_addr_del
 from kubenet.kernel.ipv4.fib import fib_add
+from kubenet.kernel.ipv4.icmp import icmp_send
 from kubenet.kernel.ipv4.output import ip_local_out
 from kubenet.kernel.ipv4.route import ip_route_output_key
 from kubenet.kernel.netfilter.conntrack import conntrack_line, nf_ct_netns_get
-from kubenet.kernel.netfilter.core import ACCEPT, NFPROTO_IPV4, OUTPUT, nf_register_net_hook
+from kubenet.kernel.netfilter.core import ACCEPT, DROP, FORWARD, NFPROTO_IPV4, OUTPUT, nf_register_net_hook
 from kubenet.kernel.netns import NetNamespace
-from kubenet.kernel.skbuff import ETH_P_IP, SkBuff
+from kubenet.kernel.skbuff import ETH_P_IP, DropReason, SkBuff, drop
 from kubenet.kernel.stack import new_namespace
 from kubenet.sim.clock import EventLoop
 from kubenet.wire.addr import ip4, ip4_text
@@ -134,3 +135,39 @@ def test_closed_port_answers_are_translated_for_the_sender(machines: Machines) -
     machines.send(machines.node, "10.96.0.10", UdpHdr(5000, 53))
     assert quotes == [("10.48.2.7", 5353)]
     assert handled == [("10.96.0.10", 53)]
+
+
+@pytest.mark.parametrize("ttl, error", [(64, (3, 3)), (1, (11, 0))], ids=["rejected", "expired"])
+def test_an_error_about_a_first_packet_is_translated_for_the_sender(machines: Machines, ttl: int, error: tuple[int, int]) -> None:
+    """DNAT, then REJECT or an expired TTL: the connection is in no table yet, and still the error speaks of the service.
+
+    Seen on Linux 6.18: `10.9.9.9 > 10.1.0.2: ICMP 10.9.9.9 tcp port 80 unreachable` for a DNAT of 10.9.9.9 that FORWARD rejects
+    (ECONNREFUSED at once), and conntrack -L stays empty.
+    """
+    machines.node.sysctl.ipv4.ip_forward = 1
+    for dev in machines.node.devs.values():
+        dev.conf.forwarding = 1
+    add_rule(machines.node, {"chain": "PREROUTING", "proto": "udp", "dst": "10.96.0.10", "dport": 53, "to": "10.48.2.7:5353"})
+
+    def reject(skb: SkBuff, hook: int) -> int:
+        icmp_send(skb, 3, 3, 0)
+        drop(skb, DropReason.NETFILTER_DROP)
+        return DROP
+
+    nf_register_net_hook(machines.node, NFPROTO_IPV4, FORWARD, 0, reject, "reject")
+    told: list[tuple[Any, ...]] = []
+
+    class QuoteTap:
+        def capture(self, dev: Any, skb: SkBuff, outgoing: bool) -> None:
+            if not outgoing and skb.protocol == ETH_P_IP and skb.inner is not None:
+                quote = skb.inner
+                told.append(((skb.l4.type, skb.l4.code), ip4_text(skb.ip.saddr), ip4_text(quote.ip.daddr), quote.l4.dport))
+
+    machines.left.devs["eth0"].taps = [QuoteTap()]
+    dst = ip_route_output_key(machines.left, ip4("10.96.0.10"))
+    skb = SkBuff(machines.left, ETH_P_IP, IpHdr(dst.prefsrc, ip4("10.96.0.10"), 17, 1, 0, ttl), UdpHdr(4000, 53), b"x" * 8, 8, 36)
+    skb.dst = dst
+    ip_local_out(skb)
+    machines.loop.run(machines.loop.now + 1_000_000_000)
+    assert told == [(error, "10.96.0.10", "10.96.0.10", 53)]
+    assert machines.lines() == []

@@ -336,7 +336,7 @@ def nf_ct_deliver_cached_events(ct: NfConn) -> None:
 # -- for others
 
 def nf_conntrack_attach(skb: SkBuff, cause: SkBuff) -> None:
-    """An answer made by a rule (REJECT's RST) is RELATED to the connection of its cause. Linux:
+    """An answer made here (REJECT's RST, an ICMP error) is RELATED to the connection of its cause. Linux:
     nf_conntrack_attach()."""
     if cause.ct is None:
         return
