@@ -26,7 +26,6 @@ WORDS = {"leaves": "leaves", "delivered": "is delivered to the node itself", "dr
     "explain", cls=Cmd,
     usage=["explain --iptables-save FILE --from IP[:PORT] --to IP:PORT"],
     examples=[(EXAMPLE, "the rules alone"),
-              (f"{EXAMPLE} --routes rt", "and routes"),
               (f"{EXAMPLE} -o json", "for scripts")],
     exits="0 gets through, 1 does not, 2 wrong usage, 3 no file, 4 bad file",
 )

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kubenet.units import MSEC, SEC, USEC
+
 Obj = dict[str, Any]
 
 WIDE = 110
@@ -298,12 +300,17 @@ def _short_dev(name: str) -> str:
 
 
 def _headline(trace: Obj, width: int) -> str:
-    us = trace["took_ns"] // 1000
-    ends = {"delivered": f"ok, delivered after {us} µs", "in flight": f"still on its way after {us} µs"}
-    ends["left"] = f"leaves by {trace.get('left_by', '')} after {us} µs"
-    end = ends.get(trace["outcome"]) or f"DROP at {trace['at']} after {us} µs"
-    left = f"TRACE {trace['id']}  {trace['kind']}  {trace['from']} > {trace['to']}"
-    return left + end.rjust(max(width - len(left), len(end) + 2))
+    took = _took(trace["took_ns"])
+    ends = {"delivered": f"ok, delivered after {took}", "in flight": f"still on its way after {took}"}
+    ends["left"] = f"leaves by {trace.get('left_by', '')} after {took}"
+    end = ends.get(trace["outcome"]) or f"DROP at {trace['at']} after {took}"
+    left = _cut(f"TRACE {trace['id']}  {trace['kind']}  {trace['from']} > {trace['to']}", width - len(end) - 2)
+    return left + end.rjust(width - len(left))
+
+
+def _took(ns: int) -> str:
+    """µs, as in the table, until they become hard to read."""
+    return f"{ns // USEC} µs" if ns < 10 * MSEC else f"{ns // MSEC} ms" if ns < SEC else f"{ns / SEC:.3g} s"
 
 
 def _table(rows: list[Row], trace: Obj, width: int, numeric: bool) -> list[str]:
@@ -380,8 +387,8 @@ def _views(trace: Obj, width: int) -> list[str]:
     if not socket or not wire or trace["outcome"] == "dropped":
         return []
     left_width, right_width = 37, width - 1 - 37 - 3
-    left_title = f"- SOCKET'S VIEW ({socket['place']}) "
-    right_title = f"- WIRE'S VIEW ({wire['place']} {wire['dev']}) "
+    left_title = f"- SOCKET'S VIEW ({_cut(socket['place'], left_width - 19)}) "
+    right_title = f"- WIRE'S VIEW ({_cut(wire['place'] + ' ' + wire['dev'], right_width - 17)}) "
     out = [f"+{left_title:-<{left_width}}+{right_title:-<{right_width}}+"]
     rewritten = "  rewritten" if wire["dst"] != socket["peer"] else ""
     resourced = "  rewritten" if wire["src"] != socket["local"] else ""
@@ -449,11 +456,14 @@ def _dropped_ending(trace: Obj) -> list[str]:
     out = [f"DROP  {drop['words'][0].upper()}{drop['words'][1:]}."]
     if drop.get("rule"):
         rule = drop["rule"]
-        out.append(f"      {rule['table']} {rule['chain']} #{rule['rule_no']} {rule['verdict']}: {rule['comment']}")
+        comment = f": {rule['comment']}" if rule["comment"] not in ("", rule["verdict"]) else ""
+        out.append(f"      {rule['table']} {rule['chain']} #{rule['rule_no']} {rule['verdict']}{comment}")
     probe = trace.get("probe")
     if probe:
-        seen = probe["error"] or "nothing: its SYN is not answered"
-        out.append(f"      The app sees: {seen} after {probe['took_ns'] // 1000} µs.")
+        if probe["gave_up"] or not probe["error"]:
+            out.append(f"      The app sees nothing: no answer comes. The probe gave up after {_took(probe['took_ns'])}.")
+        else:
+            out.append(f"      The app sees: {probe['error']} after {_took(probe['took_ns'])}.")
     difference = trace.get("first_difference")
     if difference:
         out.append(f"Last good trace to the same destination: {difference['good']} (from {difference['good_from']}). First difference:")

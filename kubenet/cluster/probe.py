@@ -32,6 +32,7 @@ class Probe:
         self.address = 0
         self.local: tuple[str, int] = ("", 0)
         self.error = 0
+        self.gave_up = False  # the probe's patience ended, not the kernel's
         self.resolve_error = ""
         self.first_id = 0
         self.last_id = 0
@@ -65,7 +66,7 @@ class Probe:
         except OSError as error:
             self.error = error.errno or 0
             if self.error in (11, 115):  # EAGAIN, EINPROGRESS: the time given was not enough
-                self.error = 110
+                self.error, self.gave_up = 110, True
         self.ended, self.last_id = loop.now, loop.ids
         self.local = proc.sys.getsockname(fd)
         proc.sys.close(fd)

@@ -59,7 +59,7 @@ def probe_json(cluster: Cluster, probe: Probe) -> Obj:
         if trace is not None and _is_probe(trace, probe):
             found = _story(cluster, trace)
             found["probe"] = {"src": probe.src, "dst": probe.dst, "port": probe.port, "error": probe.error_text,
-                              "took_ns": probe.ended - probe.began, "local": list(probe.local)}
+                              "gave_up": probe.gave_up, "took_ns": probe.ended - probe.began, "local": list(probe.local)}
             if found["outcome"] == "dropped" or probe.error:
                 found["first_difference"] = _first_difference(cluster, trace)
             return found

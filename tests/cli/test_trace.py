@@ -90,6 +90,35 @@ def test_a_dropped_packet_is_a_no(kubenet: Any, fake: Any) -> None:
     assert found.code == 1 and "DROP" in found.out
 
 
+def test_long_names_do_not_hide_the_outcome(kubenet: Any, fake: Any) -> None:
+    """A Deployment's pods have names of 20 letters and more: names are cut, what became of the packet is not."""
+    pod = "web-665dff984c-v2mhn"
+    socket = {"place": pod, "local": "10.48.3.2:80", "peer": "10.48.1.2:41134", "letter": "C", "state": "LAST-ACK"}
+    wire = {"place": "node-3", "dev": "eth0", "src": "10.48.3.2:80", "dst": "10.48.1.2:41134", "src_letter": "P", "dst_letter": "C"}
+    fake.answers["trace"] = {"trace": {**TRACE, "from": f"pod {pod}", "to": f"pod {pod}", "socket": socket, "wire": wire}}
+    lines = kubenet("trace", "client", "web:80", "--width", "80").out.splitlines()
+    assert lines[0].endswith("…  ok, delivered after 34 µs") and len(lines[0]) == 80
+    panel = next(at for at, line in enumerate(lines) if line.startswith("+- SOCKET"))
+    assert lines[panel].startswith("+- SOCKET'S VIEW (web-665dff984c-v2…) +- WIRE'S VIEW (node-3 eth0) -")
+    assert {len(line) for line in lines[panel:panel + 5]} == {79} and lines[panel].endswith("+")
+
+
+@pytest.mark.parametrize("rule, probe, words", [
+    ({"verdict": "DROP", "comment": "DROP"}, {"error": "Connection timed out", "gave_up": True, "took_ns": 3_000_000_000},
+     ["      filter FORWARD #1 DROP", "      The app sees nothing: no answer comes. The probe gave up after 3 s."]),
+    ({"verdict": "REJECT", "comment": "default/db has no endpoints"}, {"error": "Connection refused", "gave_up": False, "took_ns": 8000},
+     ["      filter FORWARD #1 REJECT: default/db has no endpoints", "      The app sees: Connection refused after 8 µs."]),
+])
+def test_why_it_was_dropped(kubenet: Any, fake: Any, rule: dict[str, Any], probe: dict[str, Any], words: list[str]) -> None:
+    """The rule once, and the time in a unit that can be read; the probe's patience is not the kernel's ETIMEDOUT."""
+    where = {"table": "filter", "chain": "FORWARD", "rule_no": 1}
+    drop = {"reason": "NETFILTER_DROP", "words": "a rule said so", "where": "node-1", "rule": {**where, **rule}}
+    fake.answers["trace"] = {"trace": {**TRACE, "outcome": "dropped", "drop": drop, "probe": probe}}
+    lines = kubenet("trace", "client", "web:80").out.splitlines()
+    at = lines.index("DROP  A rule said so.")
+    assert lines[at + 1:at + 3] == words
+
+
 @pytest.mark.parametrize("words", [[], ["client"], ["client", "web"], ["client", "web:0"], ["client", "web:http"],
                                    ["--last", "--packet", "1"],
                                    ["--flow", "client"], ["--packet", "1", "client"], ["client", "web:80", "--only", "dns"],
