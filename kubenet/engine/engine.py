@@ -23,7 +23,7 @@ from kubenet.cluster.store import HISTORY
 from kubenet.engine.checkpoint import Checkpoint, take, thin
 from kubenet.engine.journal import Input, Journal
 from kubenet.errors import KubenetError, WrongMomentError
-from kubenet.sim.clock import IDLE, UNTIL
+from kubenet.sim.clock import BUDGET, IDLE, UNTIL
 from kubenet.units import SEC, format_ns
 from kubenet.userland import watchdog
 
@@ -35,13 +35,16 @@ class Wait:
     """Somebody waits: until `done()` holds or virtual time `deadline`.
 
     `every`: ns of virtual time between two looks at done(); 0 for what calls loop.stop() itself, as the end of a process does.
+    `exact`: done() is asked after every event.
     """
 
-    def __init__(self, deadline: int, done: Callable[[], bool], finish: Callable[[bool], None], every: int = 0) -> None:
+    def __init__(self, deadline: int, done: Callable[[], bool], finish: Callable[[bool], None], every: int = 0,
+                 exact: bool = False) -> None:
         self.deadline = deadline
         self.done = done
         self.finish = finish
         self.every = every
+        self.exact = exact
 
 
 class Engine:
@@ -216,10 +219,22 @@ class Engine:
             return
         now = self.cluster.loop.now
         deadline = min(min(wait.deadline, now + (wait.every or LEAP)) for wait in self.waits)
-        state = self.cluster.loop.run(until=deadline, events=events)
+        state = self._run(deadline, events)
         if watchdog.kills:
             self.note_runaways()
         self._finish_waits(timed_out=state in (UNTIL, IDLE))
+
+    def _run(self, deadline: int, events: int) -> int:
+        """As loop.run; event by event while somebody wants to look after each."""
+        loop = self.cluster.loop
+        exact = [wait for wait in self.waits if wait.exact]
+        if not exact:
+            return loop.run(until=deadline, events=events)
+        for _ in range(events):
+            state = loop.run(until=deadline, events=1)
+            if state != BUDGET or any(wait.done() for wait in exact):
+                return state
+        return BUDGET
 
     def _finish_waits(self, timed_out: bool = False) -> None:
         now = self.cluster.loop.now

@@ -22,7 +22,7 @@ from typing import Any
 from kubenet.cluster.api.status import ApiError
 from kubenet.cluster.cluster import SETTLE_STEP, Cluster
 from kubenet.cluster.pod_streams import KubeletError, prepare
-from kubenet.engine import checkpoint, frames
+from kubenet.engine import checkpoint, frames, moments
 from kubenet.engine.engine import CHECK, Engine, Wait
 from kubenet.errors import KubenetError, NotFoundError, UsageError, WrongMomentError
 from kubenet.query import trace as trace_query
@@ -147,9 +147,12 @@ class Service:
         op = header.get("op", "")
         method = getattr(self, f"op_{op}", None)
         try:
-            if method is None:
+            if method is not None:
+                answer = method(header, body)
+            elif op in moments.OPERATIONS:
+                answer = moments.OPERATIONS[op](self, header)
+            else:
                 raise UsageError(f"unknown request {op!r}")
-            answer = method(header, body)
         except KubenetError as error:
             self.reply({"id": header.get("id"), "error": error_json(error)})
             return
@@ -318,8 +321,9 @@ class Service:
         if not poll():
             self.streams[number] = Stream(poll, lambda: None)
 
-    def _wait(self, header: Header, deadline: int, done: Callable[[], bool], answer: Callable[[bool], Header],
-              every: int = 0) -> None:
+    def wait(self, header: Header, deadline: int, done: Callable[[], bool], answer: Callable[[bool], Header],
+             every: int = 0, exact: bool = False) -> None:
+        """Time passes until done(), or `deadline`; then the position is marked and answer() goes out. See Wait."""
         def finish(ok: bool) -> None:
             self.engine.mark(header.get("group", ""))
             try:
@@ -327,7 +331,7 @@ class Service:
             except KubenetError as error:
                 self.reply({"id": header["id"], "error": error_json(error)})
 
-        wait = Wait(deadline, done, finish, every)
+        wait = Wait(deadline, done, finish, every, exact)
         wait.owner = header["id"]  # type: ignore[attr-defined]
         self.engine.waits.append(wait)
 
@@ -335,10 +339,10 @@ class Service:
         """Let virtual time pass."""
         loop = self.cluster.loop
         deadline = loop.now + int(header["ns"])
-        self._join(header)
-        self._wait(header, deadline, lambda: loop.now >= deadline, lambda ok: {"now": loop.now, "step": loop.step})
+        self.join(header)
+        self.wait(header, deadline, lambda: loop.now >= deadline, lambda ok: {"now": loop.now, "step": loop.step})
 
-    def _join(self, header: Header) -> None:
+    def join(self, header: Header) -> None:
         """A command that only lets time pass begins its group with a mark, so that undo finds its beginning."""
         group = header.get("group", "")
         if group and group not in self.engine.groups:
@@ -348,8 +352,8 @@ class Service:
         """Let time pass until everything that was applied runs, or `max_ns`."""
         cluster = self.cluster
         deadline = cluster.loop.now + int(header.get("max_ns", 60 * SEC))
-        self._join(header)
-        self._wait(header, deadline, cluster.settled,
+        self.join(header)
+        self.wait(header, deadline, cluster.settled,
                    lambda ok: {"ok": ok, "now": cluster.loop.now, "waiting": cluster.unsettled()}, SETTLE_STEP)
 
     def op_status(self, header: Header, body: bytes) -> Header:
@@ -376,7 +380,7 @@ class Service:
         data: Header = {k: header[k] for k in ("namespace", "src", "dst", "port", "proto") if k in header}
         probe = self._input(header, "probe", data)
         deadline = self.cluster.loop.now + int(header.get("max_ns", 60 * SEC))
-        self._wait(header, deadline, lambda: probe.done,
+        self.wait(header, deadline, lambda: probe.done,
                    lambda ok: {"trace": trace_query.probe_json(self.cluster, probe)})
         return None
 

@@ -21,13 +21,14 @@ BATCH = 1024
 class Ledger:
     """Append lines with add(); read digest() at any time."""
 
-    __slots__ = ("count", "_lines", "_hash", "add", "keep")
+    __slots__ = ("count", "_lines", "_folded", "_hash", "add", "keep")
 
     def __init__(self) -> None:
         self.count: int = 0
         self.keep: list[Line] | None = None  # tests set a list to look at the lines themselves
         self._hash = blake2b(digest_size=16)
         self._lines: list[Line] = []
+        self._folded: list[Line] = []  # the batch before
         self.add: Callable[[Line], None] = self._add
 
     def _add(self, line: Line) -> None:
@@ -40,11 +41,15 @@ class Ledger:
         self.count += len(self._lines)
         if self.keep is not None:
             self.keep.extend(self._lines)
-        self._lines.clear()
+        self._folded, self._lines = self._lines, []
 
     def lines(self) -> int:
         """How many lines there are so far."""
         return self.count + len(self._lines)
+
+    def newest(self, count: int) -> list[Line]:
+        """The last `count` lines, at most BATCH. Asking changes nothing."""
+        return [*self._folded, *self._lines][-count:] if count > len(self._lines) else self._lines[-count:]
 
     def recent(self) -> list[Line]:
         """The lines not folded yet, and all kept ones."""
