@@ -38,7 +38,7 @@ def positive_time(text: str, example: str) -> int:
               ("kubenet until \"ct('node-1', orig_dst='10.96.0.1:80').state == 'TIME_WAIT'\"", ""),
               ("kubenet until \"any(s.timer == 'persist' for s in socks('client'))\"", ""),
               ("kubenet until \"nstat('web-0', 'ListenOverflows') >= 1\"", "counted from now on")],
-    exits="0 it is so, 2 the expression makes no sense, 3 no such pod or node, 5 not reached in virtual time",
+    exits="0 it is so, 2 bad expression, 3 no such pod or node, 5 not reached",
 )
 @click.argument("expression", metavar="EXPRESSION")
 @namespace_option
