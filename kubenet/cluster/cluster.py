@@ -37,7 +37,7 @@ from kubenet.cluster.pod_env import ServiceEnv
 from kubenet.cluster.probe import Probe
 from kubenet.cluster.resolve import address_of, find_container, running_container
 from kubenet.cluster.scheduler import Scheduler
-from kubenet.cluster.settle import unsettled
+from kubenet.cluster.settle import settled, unsettled
 from kubenet.cluster.store import EPOCH_S, Event, Store
 from kubenet.errors import KubenetError, NotReachedError, StuckError
 from kubenet.fabric.graph import Topology, from_manifest, three_nodes
@@ -262,12 +262,12 @@ class Cluster:
 
     def settled(self) -> bool:
         """True when everything applied runs, or cannot and says so."""
-        return not unsettled(self)
+        return settled(self)
 
     def settle(self, max_ns: int = 120 * SEC) -> None:
         """Let time pass until settled(). Raises NotReachedError after `max_ns`."""
         deadline = self.loop.now + max_ns
-        while self.unsettled():
+        while not self.settled():
             if self.loop.now >= deadline or self.loop.next_time() == FOREVER:
                 raise NotReachedError(f"the cluster has not settled after {max_ns // SEC} virtual seconds",
                                       why="; ".join(self.unsettled()[:5]))

@@ -76,8 +76,11 @@ def host_ports(pod: Obj) -> list[tuple[str, int]]:
             for p in c.get("ports") or () if p.get("hostPort")]
 
 
-def reason_against(pod: Obj, node: Obj, taken: Iterable[Obj]) -> str:
-    """Why the pod cannot be on this node, in the scheduler's words; "" if it can. `taken` are the node's pods."""
+def reason_against(pod: Obj, wanted: list[tuple[str, int]], node: Obj, taken: Iterable[Obj]) -> str:
+    """Why the pod, which wants these host ports, cannot be on this node, in the scheduler's words; "" if it can.
+
+    `taken` are the node's pods.
+    """
     taint = untolerated(pod, node)
     if taint is not None and taint["key"] == UNSCHEDULABLE or taint is None and node["spec"].get("unschedulable") and not any(
             covers(t, {"key": UNSCHEDULABLE, "effect": "NoSchedule"}) for t in pod["spec"].get("tolerations") or ()):
@@ -86,7 +89,6 @@ def reason_against(pod: Obj, node: Obj, taken: Iterable[Obj]) -> str:
         return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
     if not affinity_fits(pod, node):
         return "node(s) didn't match Pod's node affinity/selector"
-    wanted = host_ports(pod)
     if wanted and any(port in wanted for other in taken for port in host_ports(other)):
         return "node(s) didn't have free ports for the requested pod ports"
     return ""
@@ -120,10 +122,11 @@ def choose(pod: Obj, nodes: list[Obj], placement: Placement) -> tuple[str, dict[
     reasons: dict[str, int] = {}
     best: tuple[int, int, str] | None = None
     owner = (controller_of(pod) or {}).get("uid", "")
+    wanted = host_ports(pod)
     for node in nodes:
         name = node["metadata"]["name"]
         taken = placement.pods.get(name, {})
-        reason = reason_against(pod, node, taken.values())
+        reason = reason_against(pod, wanted, node, taken.values())
         if reason:
             reasons[reason] = reasons.get(reason, 0) + 1
             continue

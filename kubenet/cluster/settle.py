@@ -6,6 +6,7 @@ listed where the caller asks what is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kubenet.cluster.store import key_of
@@ -21,16 +22,34 @@ STUCK = ("ImagePullBackOff", "ErrImagePull", "CrashLoopBackOff", "CreateContaine
 
 def unsettled(cluster: Cluster) -> list[str]:
     """What is still on its way, one line each; [] when settled."""
-    out = [line for pod in cluster.store.iter("Pod") if (line := _pod(cluster, pod))]
-    out += [line for kind in ("Deployment", "ReplicaSet", "StatefulSet") for obj in cluster.store.iter(kind) if (line := _workload(obj))]
-    if not out:
-        out += [f"{c.name or type(c).__name__}: work queued" for c in cluster.controllers if not c.idle]
-    if not out:
-        out += [f"kube-proxy on {node.name}: rules not written yet" for node in cluster.nodes.values()
-                if node.proxy is not None and node.proxy.has_pending]
-    if not out:
-        out += cluster.balancer.pending()
-    return out
+    for stage in _stages(cluster):
+        if out := list(stage):
+            return out
+    return []
+
+
+def settled(cluster: Cluster) -> bool:
+    """Nothing is on its way. Looks no further than to the first thing that is."""
+    return not any(True for stage in _stages(cluster) for _ in stage)
+
+
+def _stages(cluster: Cluster) -> Iterator[Iterable[str]]:
+    """The lines, stage by stage: what comes after waits for what comes before, and is no news while that is under way."""
+    yield _objects(cluster)
+    yield (f"{c.name or type(c).__name__}: work queued" for c in cluster.controllers if not c.idle)
+    yield (f"kube-proxy on {node.name}: rules not written yet" for node in cluster.nodes.values()
+           if node.proxy is not None and node.proxy.has_pending)
+    yield cluster.balancer.pending()
+
+
+def _objects(cluster: Cluster) -> Iterator[str]:
+    for pod in cluster.store.iter("Pod"):
+        if line := _pod(cluster, pod):
+            yield line
+    for kind in ("Deployment", "ReplicaSet", "StatefulSet"):
+        for obj in cluster.store.iter(kind):
+            if line := _workload(obj):
+                yield line
 
 
 def _pod(cluster: Cluster, pod: Obj) -> str:

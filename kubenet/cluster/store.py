@@ -26,6 +26,7 @@ import hashlib
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 from kubenet.cluster.api import selectors
@@ -75,6 +76,7 @@ def key_of(obj: Obj) -> Key:
     return meta.get("namespace", "") or "", meta["name"]
 
 
+@lru_cache(maxsize=1024)
 def rfc3339(seconds: int) -> str:
     """Seconds since 1970 as 2026-01-01T00:00:00Z, the only form of time in metadata."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.host import Host
@@ -27,7 +28,7 @@ from kubenet.userland.environ import Layers
 from kubenet.userland.images import Image, find_image
 from kubenet.userland.process import SIGCHLD, SIGKILL, SIGNAL_NUMBERS, Main, Process
 from kubenet.userland.tools import load_tool
-from kubenet.userland.vfs import Device, Dir, Node, OpenFile, Program, RegFile, Vfs
+from kubenet.userland.vfs import Device, Dir, LateDir, Node, OpenFile, Program, RegFile, Symlink, Vfs
 
 if TYPE_CHECKING:
     from kubenet.userland.tty import Terminal
@@ -131,22 +132,28 @@ class Container:
     def _build_vfs(self) -> Vfs:
         from kubenet.userland import procfs
 
-        vfs = Vfs(Dir(lower=self.image.root()), lambda: self.epoch + self.loop.now)
-        vfs.write("/etc/hostname", self.hostname + "\n")
-        vfs.write("/etc/hosts", self.hosts_file or default_hosts(self.hostname))
-        vfs.write("/etc/resolv.conf", self.resolv_conf)
-        vfs.mount("/dev", Dir({name: Device(name) for name in ("null", "zero", "full", "random", "urandom", "tty")}))
-        for name, target in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
-                             ("stderr", "/proc/self/fd/2")):
-            vfs.symlink(target, f"/dev/{name}")
-        vfs.mount("/proc", procfs.proc_root(self))
-        vfs.mount("/sys", procfs.sys_root(self))
+        image = self.image.root()
+        late: dict[str, Callable[[], Node]] = {
+            "etc": partial(self._etc, image.peek("etc"), self.epoch + self.loop.now), "dev": _dev,
+            "proc": partial(procfs.proc_root, self), "sys": partial(procfs.sys_root, self)}
+        vfs = Vfs(LateDir(late, lower=image), lambda: self.epoch + self.loop.now)
         for path in ("/tmp", "/root", "/run", "/var/log", self.workdir):
             if not vfs.exists(path):
                 vfs.mount(path, Dir())
         for path, node in self.mounts.items():
             vfs.mount(path, node)
         return vfs
+
+    def _etc(self, image: Node | None, made: int) -> Dir:
+        """The image's /etc with the three files that the runtime writes when the container is made."""
+        etc = Dir(lower=image if isinstance(image, Dir) else None)
+        files = {"hostname": self.hostname + "\n", "hosts": self.hosts_file or default_hosts(self.hostname),
+                 "resolv.conf": self.resolv_conf}
+        for name, text in files.items():
+            file = RegFile(text.encode())
+            file.mtime = made
+            etc.put(name, file)
+        return etc
 
     def set_resolv_conf(self, text: str) -> None:
         """Programs see this /etc/resolv.conf from their next look on."""
@@ -168,7 +175,7 @@ class Container:
         """(native main, argv) for a command line: PATH, links and #! lines followed. Raises OSError ENOENT, EACCES, ENOEXEC."""
         path = self.which(argv[0], env, cwd)
         for _ in range(4):
-            node = self.vfs.lookup(path, cwd)
+            node = self.vfs.peek(path, cwd)
             if isinstance(node, Program):
                 return load_tool(node.tool), argv
             if isinstance(node, Dir) or not isinstance(node, RegFile) or not node.mode & 0o111:
@@ -191,7 +198,7 @@ class Container:
         for directory in env.get("PATH", PATH).split(":"):
             path = f"{directory or '.'}/{name}"
             if self.vfs.exists(path, cwd):
-                node = self.vfs.lookup(path, cwd)
+                node = self.vfs.peek(path, cwd)
                 if isinstance(node, RegFile) and node.mode & 0o111:
                     return path
                 failure = errno.EACCES
@@ -426,6 +433,13 @@ def exec_error(name: str, error: OSError) -> ExecError:
         return ExecError(127, f'{head}: "{name}": {detail}')
     words = {errno.EACCES: "permission denied", errno.ENOEXEC: "exec format error"}.get(error.errno or 0, str(error.strerror))
     return ExecError(126, f'{head}: "{name}": {words}')
+
+
+def _dev() -> Dir:
+    """/dev as a runtime fills it."""
+    links = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+    return Dir({**{name: Device(name) for name in ("null", "zero", "full", "random", "urandom", "tty")},
+                **{name: Symlink(target) for name, target in links.items()}})
 
 
 def default_hosts(hostname: str) -> str:

@@ -152,6 +152,13 @@ class Dir(Node):
                 node = self.children[name] = layer
         return node
 
+    def peek(self, name: str) -> Node | None:
+        """The child as get() shows it, for looking only: no layer is made for a directory of the lower layer."""
+        node = self.children.get(name)
+        if node is None and self.lower is not None and name not in self.gone:
+            node = self.lower.peek(name)
+        return node
+
     def writable(self, name: str) -> Node | None:
         """The child, copied up if it belongs to a lower layer."""
         node = self.get(name)
@@ -192,8 +199,43 @@ class DynamicDir(Dir):
     def get(self, name: str) -> Node | None:
         return self.children.get(name) or self.find(name)
 
+    peek = get
+
     def names(self) -> list[str]:
         return sorted(dict.fromkeys([*self.children, *self.list_names()]))
+
+
+class LateDir(Dir):
+    """A directory some of whose entries are made at the first look: most containers never look into their /proc, /sys, /dev."""
+
+    __slots__ = ("late",)
+
+    def __init__(self, late: Mapping[str, Callable[[], Node]], lower: Dir | None = None) -> None:
+        super().__init__(lower=lower)
+        self.late = dict(late)
+
+    def _make(self, name: str) -> None:
+        if name in self.late:
+            self.put(name, self.late[name]())
+
+    def get(self, name: str) -> Node | None:
+        self._make(name)
+        return super().get(name)
+
+    def peek(self, name: str) -> Node | None:
+        self._make(name)
+        return super().peek(name)
+
+    def names(self) -> list[str]:
+        return sorted(dict.fromkeys([*super().names(), *self.late]))
+
+    def put(self, name: str, node: Node) -> None:
+        self.late.pop(name, None)
+        super().put(name, node)
+
+    def remove(self, name: str) -> None:
+        self.late.pop(name, None)
+        super().remove(name)
 
 
 def tree(files: Mapping[str, bytes | str | Node]) -> Dir:
@@ -256,16 +298,18 @@ def normpath(path: str, cwd: str = "/") -> str:
 class Vfs:
     """Path operations over one tree."""
 
-    __slots__ = ("root", "_inos", "mounts", "now")
+    __slots__ = ("root", "_inos", "now")
 
     def __init__(self, root: Dir, now: Callable[[], int] = lambda: 0) -> None:
         self.root = root
-        self.mounts: dict[str, Node] = {}
         self.now = now
         self._inos = 1
 
-    def walk(self, path: str, cwd: str = "/", follow: bool = True) -> tuple[Dir, str, Node | None, str]:
-        """(parent directory, last name, node or None, real path). Raises ENOENT (a missing parent), ENOTDIR, ELOOP."""
+    def walk(self, path: str, cwd: str = "/", follow: bool = True, looking: bool = False) -> tuple[Dir, str, Node | None, str]:
+        """(parent directory, last name, node or None, real path). Raises ENOENT (a missing parent), ENOTDIR, ELOOP.
+
+        `looking`: the nodes may belong to the image, and are not to be changed.
+        """
         if path == "":
             raise oserror(errno.ENOENT)
         todo = [p for p in (path if path.startswith("/") else f"{cwd}/{path}").split("/") if p not in ("", ".")][::-1]
@@ -279,7 +323,7 @@ class Vfs:
                     stack.pop()
                 continue
             here = stack[-1][1]
-            node = here.get(name)
+            node = here.peek(name) if looking else here.get(name)
             if isinstance(node, Symlink) and (todo or follow or want_dir):
                 links += 1
                 if links > MAX_LINKS:
@@ -308,6 +352,13 @@ class Vfs:
             raise oserror(errno.ENOENT)
         return node
 
+    def peek(self, path: str, cwd: str = "/") -> Node:
+        """lookup() for those who only look: the node may be the image's own. Raises ENOENT, ENOTDIR, ELOOP."""
+        node = self.walk(path, cwd, looking=True)[2]
+        if node is None:
+            raise oserror(errno.ENOENT)
+        return node
+
     def realpath(self, path: str, cwd: str = "/") -> str:
         """The absolute path with every link followed."""
         return self.walk(path, cwd)[3]
@@ -315,14 +366,14 @@ class Vfs:
     def exists(self, path: str, cwd: str = "/") -> bool:
         """True if lookup() would succeed."""
         try:
-            self.lookup(path, cwd)
+            self.peek(path, cwd)
         except OSError:
             return False
         return True
 
     def read(self, path: str, cwd: str = "/") -> bytes:
         """A file's whole content. Raises as open(2) and read(2) do."""
-        return content(self.lookup(path, cwd))
+        return content(self.peek(path, cwd))
 
     def write(self, path: str, data: bytes | str, perm: int = 0o644, cwd: str = "/") -> None:
         """The file has this content; parents are made."""
@@ -350,7 +401,6 @@ class Vfs:
                 at.put(part, child)
             at = child
         at.put(parts[-1], node)
-        self.mounts[normpath(path)] = node
 
     def _parent(self, path: str, cwd: str, follow: bool = False) -> tuple[Dir, str, Node | None]:
         parent, name, node, _ = self.walk(path, cwd, follow)
@@ -425,7 +475,7 @@ class Vfs:
 
     def listdir(self, path: str, cwd: str = "/") -> list[str]:
         """The names in a directory, sorted."""
-        node = self.lookup(path, cwd)
+        node = self.peek(path, cwd)
         if not isinstance(node, Dir):
             raise oserror(errno.ENOTDIR)
         return node.names()
@@ -484,13 +534,16 @@ class Vfs:
     def _glob_step(self, bases: list[str], part: str, cwd: str, more: bool) -> Iterator[str]:
         from fnmatch import fnmatchcase
 
+        literal = not any(c in part for c in "*?[")
         for base in bases:
+            if literal:
+                if self.exists(base + part, cwd):
+                    yield base + part + ("/" if more else "")
+                continue
             try:
                 names = self.listdir(base or ".", cwd)
             except OSError:
                 continue
-            if not any(c in part for c in "*?["):
-                names = [part] if self.exists(base + part, cwd) else []
             for name in names:
                 if fnmatchcase(name, part) and (not name.startswith(".") or part.startswith(".")):
                     yield base + name + ("/" if more else "")
