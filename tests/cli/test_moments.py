@@ -84,7 +84,7 @@ def test_step_when_nothing_is_sent(shell: Shell) -> None:
 
 def test_undo_and_a_kill_lead_back_to_the_same_moments(shell: Shell) -> None:
     before = shell.status()
-    shell("until", "now > 1s", "--timeout", "5s")  # it is so already: no command that changed something
+    shell("until", "now >= 1s", "--timeout", "5s")  # it is so already: no command that changed something
     _background(shell, "sleep 1; curl -s http://10.96.0.1/")
     shell("until", "count(socks('client', state='ESTAB', peer=80)) == 1")
     shell("exec", "client", "--", "true")
