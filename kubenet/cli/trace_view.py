@@ -466,7 +466,7 @@ def _dropped_ending(trace: Obj) -> list[str]:
             out.append(f"      The app sees: {probe['error']} after {_took(probe['took_ns'])}.")
     difference = trace.get("first_difference")
     if difference:
-        out.append(f"Last good trace to the same destination: {difference['good']} (from {difference['good_from']}). First difference:")
+        out.append(f"A good trace to the same destination: {difference['good']} (from {difference['good_from']}). First difference:")
         out.append(f"      {difference['good']}:  {difference['there'] or '(ends earlier)'}")
         out.append(f"      {trace['id']}:  {difference['here'] or '(ends earlier)'}")
     rule = drop.get("rule")

@@ -32,6 +32,7 @@ from kubenet.sim.trace import PacketTrace, Station
 from kubenet.wire.addr import ip4_text
 
 Obj = dict[str, Any]
+Milestone = tuple[tuple[str, ...], str]
 
 PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP"}
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
@@ -291,39 +292,50 @@ class Story:
 
 
 def _first_difference(cluster: Cluster, trace: PacketTrace) -> Obj | None:
-    """Compared with the last delivered packet to the same destination: where the two parted."""
-    first = trace.stations[0]
+    """Where this packet and a delivered one to the same destination parted: of those that began a connection as it did, the one that
+    it kept company with longest, and the newest of these."""
+    wanted = _errand(trace)
+    mine = _milestones(trace)
+    best: tuple[int, int, PacketTrace] | None = None
     tracer = cluster.loop.tracer
-    for number in sorted((n for n in tracer.packets if n < trace.id), reverse=True):
+    for number in sorted(n for n in tracer.packets if n < trace.id):
         other = tracer.packets[number]
-        if not other.stations:
+        if not other.stations or _errand(other) != wanted or not any(s.func in DELIVERED for s in other.stations) \
+                or any(s.func == "kfree_skb_reason" for s in other.stations):
             continue
-        start = other.stations[0]
-        same = (start.daddr, start.dport, start.proto) == (first.daddr, first.dport, first.proto)
-        if same and start.func == first.func and any(s.func in DELIVERED for s in other.stations) \
-                and not any(s.func == "kfree_skb_reason" for s in other.stations):
-            return _difference(cluster, trace, other)
-    return None
-
-
-def _difference(cluster: Cluster, trace: PacketTrace, good: PacketTrace) -> Obj:
-    mine, theirs = _milestones(trace), _milestones(good)
-    for at, (a, b) in enumerate(zip(mine, theirs, strict=False)):
-        if a[0] != b[0]:
-            return {"good": good.id, "good_from": Directory(cluster).name(good.stations[0].saddr), "step": at, "here": a[1], "there": b[1]}
-    longer = mine if len(mine) > len(theirs) else theirs
-    at = min(len(mine), len(theirs))
-    extra = longer[at][1] if at < len(longer) else ""
-    here, there = (extra, "") if longer is mine else ("", extra)
+        together = _together(mine, _milestones(other))
+        if best is None or together >= best[0]:
+            best = (together, number, other)
+    if best is None:
+        return None
+    at, _, good = best
+    theirs = _milestones(good)
+    here, there = ("" if at >= len(m) else m[at][1] for m in (mine, theirs))
     return {"good": good.id, "good_from": Directory(cluster).name(good.stations[0].saddr), "step": at, "here": here, "there": there}
 
 
-def _milestones(trace: PacketTrace) -> list[tuple[tuple[str, ...], str]]:
+def _errand(trace: PacketTrace) -> tuple[Any, ...]:
+    """What a packet was sent for: a SYN is compared with SYNs, for nobody asks the rules about a FIN."""
+    first = trace.stations[0]
+    return first.daddr, first.dport, first.proto, first.func, trace.head["flags"] & SYN if first.proto == 6 else 0
+
+
+def _together(mine: list[Milestone], theirs: list[Milestone]) -> int:
+    """How many milestones two packets have in common before they part."""
+    count = 0
+    for a, b in zip(mine, theirs, strict=False):
+        if a[0] != b[0]:
+            break
+        count += 1
+    return count
+
+
+def _milestones(trace: PacketTrace) -> list[Milestone]:
     """Steps reduced to what can be compared between two senders: rules and their verdicts, rewrites, the end."""
-    out: list[tuple[tuple[str, ...], str]] = []
+    out: list[Milestone] = []
     for s in trace.stations:
         if s.func == "ipt_do_table" and s.rule > 0:
-            out.append(((s.func, s.table, s.chain, str(s.rule)), f"{s.table} {s.chain} #{s.rule} {s.verdict}"))
+            out.append(((s.func, s.table, s.chain, str(s.rule), s.verdict), f"{s.table} {s.chain} #{s.rule} {s.verdict}"))
         elif s.func in ("nf_nat_manip_pkt", "kfree_skb_reason") or s.func in DELIVERED:
             out.append(((s.func, s.verdict), s.what))
     return out
