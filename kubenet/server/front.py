@@ -242,6 +242,10 @@ def main(argv: list[str] | None = None) -> int:
     except KubenetError as error:
         ready.say({"error": {"what": error.what, "why": error.why, "try": error.try_, "at": error.at, "exit": error.exit_code}})
         return 1
+    except OSError as error:
+        ready.say({"error": {"what": "the session's directory cannot be written", "why": str(error), "try": "df -h   (is there space?)",
+                             "at": "", "exit": 1}})
+        return 1
     try:
         return asyncio.run(run(session, json.loads(options.settings), options.replay_anyway, ready))
     finally:

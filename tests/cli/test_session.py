@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +16,8 @@ from kubenet.cli import client as client_module
 from kubenet.cli.completion import names
 from kubenet.cli.profiles import PROFILES, profile, same_cluster, settings_for
 from kubenet.errors import UsageError
+from kubenet.server import front
+from kubenet.server.session import Session
 
 STATUS = {"session": "default", "engine_pid": 42, "now": 2_110_000_000, "step": 1234, "seed": 7, "epoch": 1767225600, "digest": "d1",
           "inputs": 12, "journal_bytes": 20480, "checkpoints": [{"input": 1, "time": 0, "step": 0}], "mode": "frozen",
@@ -163,3 +167,18 @@ def test_completion_never_waits_and_never_starts(fake: Any, home: Any) -> None:
     assert time.monotonic() - begin < 0.5
     fake.stop()
     assert names() == {} and not fake.session.running()
+
+
+def test_a_front_that_cannot_write_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """On a full disk it has no log to leave its last words in."""
+    def full(session: Session) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(session.lock))
+
+    monkeypatch.setenv("KUBENET_HOME", str(tmp_path))
+    monkeypatch.setattr(Session, "acquire", full)
+    reader, writer = os.pipe()
+    assert front.main(["--session", "s", "--ready-fd", str(writer)]) == 1
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        error = json.loads(pipe.read())["error"]
+    assert error["what"] == "the session's directory cannot be written" and "No space left" in error["why"]
