@@ -51,6 +51,9 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
         "undo": ("clock", "undo", "go back before the last commands"),
         "history": ("clock", "history", "the commands of the session"),
     },
+    "Break": {
+        "fault": ("fault", "fault", "lose, delay, cut, freeze, kill; and mend"),
+    },
     "Offline": {
         "proxy": ("proxy", "proxy", "kube-proxy's rules from files, and where a packet goes"),
         "explain": ("explain", "explain", "a packet's way through a real node, from what its tools printed"),
@@ -63,7 +66,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
 }
 COMMANDS = {name: entry for topic in TOPICS.values() for name, entry in topic.items()}
 PLANNED = ("doctor", "profile", "scale", "edit", "diff", "ladder", "plot", "watch", "events", "flows",
-           "goto", "fault", "lab", "shell", "web", "packetdrill", "tap")
+           "goto", "lab", "shell", "web", "packetdrill", "tap")
 
 WELCOME = """\
 kubenet: a Kubernetes network you can stop, rewind and look inside.

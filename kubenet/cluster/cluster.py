@@ -29,6 +29,7 @@ from kubenet.cluster.capture import Capture
 from kubenet.cluster.controller import Controller
 from kubenet.cluster.controllers import controllers
 from kubenet.cluster.controllers.loadbalancer import POOL, LoadBalancerController
+from kubenet.cluster.faults import Faults
 from kubenet.cluster.ipam import NodeCidrs
 from kubenet.cluster.kubelet import PodFeed
 from kubenet.cluster.logs import LogSource
@@ -91,6 +92,7 @@ class Cluster:
         self.machines: dict[str, Container] = {}  # nodes and outside clients: where their own tools run
         self.controllers: list[Controller] = []
         self.captures: list[Capture] = []
+        self.faults = Faults(self)
         self._gc_was_on = gc.isenabled()
         gc.disable()
         self._boot()

@@ -25,7 +25,7 @@ def topology_json(cluster: Cluster) -> Obj:
             "pods": [_pod(cluster, node, pod, behind) for pod in pods if pod["spec"]["nodeName"] == name],
         })
     links = [{"between": [machine.name, "lan"], "latency_ns": machine.link.latency, "rate": machine.link.rate, "mtu": machine.spec.link.mtu,
-              "loss": machine.spec.link.loss, "up": machine.link.up} for machine in cluster.fabric.machines.values()]
+              "loss": machine.link.loss, "up": machine.link.up} for machine in cluster.fabric.machines.values()]
     outside = [{"name": m.name, "ip": ip4_text(m.spec.ip)} for m in cluster.fabric.machines.values() if not m.spec.is_node]
     services = [{"name": s["metadata"]["name"], "namespace": s["metadata"]["namespace"], "clusterIP": s["spec"].get("clusterIP", ""),
                  "ports": s["spec"].get("ports") or []} for s in cluster.store.iter("Service")]

@@ -126,7 +126,8 @@ def container_status(r: ContainerRecord, place: Place) -> Obj:
     else:
         state = {"waiting": {"reason": r.reason, **({"message": r.message} if r.message else {})}}
     out: Obj = {
-        "name": r.name, "state": state, "lastState": r.last, "ready": r.is_ready, "restartCount": r.restarts,
+        "name": r.name, "state": state, "lastState": {"terminated": r.last} if r.last else {}, "ready": r.is_ready,
+        "restartCount": r.restarts,
         "image": r.image, "imageID": image_id(r.image) if r.container is not None else "",
         "started": r.state == RUNNING and r.started,
     }

@@ -175,11 +175,24 @@ class Engine:
                 return self.cluster.probe(data)
             case "mark":
                 return None
+            case "fault":
+                return self._fault(data)
             case "allow":
                 return self.cluster.allow_pod_code(bool(data["pod_code"]))
             case "runaway":
                 return None  # planned before the replay began
         raise AssertionError(f"unknown input {entry.kind}")
+
+    def _fault(self, data: dict[str, Any]) -> Any:
+        faults = self.cluster.faults
+        match data["action"]:
+            case "add":
+                return [faults.add(data)]
+            case "rm":
+                return [faults.remove(int(number)) for number in data["ids"]]
+            case "clear":
+                return faults.clear()
+        raise AssertionError(f"unknown action {data['action']}")
 
     def _exec(self, seq: int, data: dict[str, Any]) -> Any:
         output = self.outputs.get(seq)

@@ -365,6 +365,24 @@ class Service:
         self._input(header, "allow", {"pod_code": bool(header.get("pod_code"))})
         return {"pod_code": bool(header.get("pod_code"))}
 
+    def op_fault(self, header: Header, body: bytes) -> Header:
+        """List faults, begin one, or end some. What would be refused is refused before it is journaled."""
+        faults, action = self.cluster.faults, header.get("action", "list")
+        if action == "list":
+            return {"faults": faults.json()}
+        if action == "add":
+            faults.plan(header)
+        elif action == "rm":
+            for number in header["ids"]:
+                if faults.find(int(number)).end is None:
+                    faults.remove(int(number))  # says why not
+        elif action != "clear":
+            raise UsageError(f"faults cannot be {action!r}")
+        if action == "clear" and not faults.active:
+            return {"faults": []}
+        data: Header = {k: header[k] for k in ("action", "kind", "values", "options", "namespace", "ids") if k in header}
+        return {"faults": self._input(header, "fault", data)}
+
     def op_history(self, header: Header, body: bytes) -> Header:
         """The commands of the session, oldest first."""
         seen: dict[int, Header] = {}

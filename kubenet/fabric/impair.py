@@ -22,16 +22,16 @@ OUT, IN, BOTH = 0, 1, 2  # from the machine, to the machine
 
 
 class Matching:
-    """Which frames: a field that is 0 fits everything.
+    """Which frames: a field that is 0 fits everything. Of TCP's flags those in `mask` must be as in `flags`; mask 0: all of them set.
 
     The first `skip` fitting frames pass, then `count` of them are hit (-1: all).
     """
 
-    __slots__ = ("proto", "saddr", "daddr", "sport", "dport", "flags", "min_len", "direction", "skip", "count", "hits")
+    __slots__ = ("proto", "saddr", "daddr", "sport", "dport", "flags", "mask", "min_len", "direction", "skip", "count", "hits")
 
     def __init__(
         self, proto: int = 0, saddr: int = 0, daddr: int = 0, sport: int = 0, dport: int = 0, flags: int = 0, min_len: int = 0,
-        direction: int = BOTH, skip: int = 0, count: int = -1,
+        direction: int = BOTH, skip: int = 0, count: int = -1, mask: int = 0,
     ) -> None:
         self.proto = proto
         self.saddr = saddr
@@ -39,6 +39,7 @@ class Matching:
         self.sport = sport
         self.dport = dport
         self.flags = flags
+        self.mask = mask or flags
         self.min_len = min_len
         self.direction = direction
         self.skip = skip
@@ -60,7 +61,7 @@ class Matching:
             return False
         if self.dport and getattr(l4, "dport", 0) != self.dport:
             return False
-        return not self.flags or getattr(l4, "flags", 0) & self.flags == self.flags
+        return not self.mask or getattr(l4, "flags", 0) & self.mask == self.flags
 
     def hit(self, skb: SkBuff, end: int) -> bool:
         """Is it this frame's turn?"""

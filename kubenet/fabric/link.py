@@ -137,8 +137,11 @@ class Link:
 
     def send(self, skb: SkBuff, nic: Nic) -> int:
         """A card hands over a frame. It is delivered, later, or dropped; NET_XMIT_DROP if the card's queue is full, else 0."""
-        end = self.ends[0] if self.ends[0].device is nic else self.ends[1]
-        return self.relay(skb, self.loop.now + NIC_COST, end)
+        return self.relay(skb, self.loop.now + NIC_COST, self.end_of(nic))
+
+    def end_of(self, device: Any) -> LinkEnd:
+        """The end that this device is plugged into."""
+        return self.ends[0] if self.ends[0].device is device else self.ends[1]
 
     def relay(self, skb: SkBuff, at: int, end: LinkEnd) -> int:
         """The frame enters the cable at `end` at time `at`; as send()."""
@@ -221,7 +224,7 @@ class Link:
         if skb.tr is not None:
             station(skb, "link_send", f"on {self.name}, {(at - self.loop.now) // USEC} us")
         if held and not isinstance(far.device, Nic):
-            self.loop.call_at(at, _arrive_late, (far.device, skb))
+            self.loop.call_at(at, _arrive_late, (far.device, skb, at))
         else:
             far.device.arrive(skb, at)
 
@@ -231,10 +234,10 @@ class Link:
         return 0
 
 
-def _arrive_late(job: tuple[Any, SkBuff]) -> None:
+def _arrive_late(job: tuple[Any, SkBuff, int]) -> None:
     """The event of a frame that others have overtaken on its way to the switch."""
-    device, skb = job
-    device.arrive(skb, device.link.loop.now)
+    device, skb, at = job
+    device.arrive(skb, at)
 
 
 def check_wire(skb: SkBuff) -> None:

@@ -34,7 +34,7 @@ class Task:
     """One program counter with its own stack. States: ready or blocked, running, done."""
 
     __slots__ = ("loop", "name", "ctx", "done", "result", "error", "on_exit", "blocked_on", "until", "_greenlet", "_fn", "_args",
-                 "_scheduled", "_pending", "_joiners")
+                 "_scheduled", "_pending", "_joiners", "frozen", "_held")
 
     def __init__(self, loop: EventLoop, fn: Callable[..., Any], args: tuple[Any, ...], name: str, ctx: Any) -> None:
         self.loop = loop
@@ -52,6 +52,8 @@ class Task:
         self._scheduled: bool = False
         self._pending: BaseException | None = None
         self._joiners: list[Callable[[], None]] = []
+        self.frozen: bool = False
+        self._held: bool = False  # it would have run, but is frozen
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -69,8 +71,20 @@ class Task:
             self.schedule()
 
     def kill(self) -> None:
-        """End the task: Killed is raised where it waits. Its finally-blocks run."""
+        """End the task: Killed is raised where it waits. Its finally-blocks run. A frozen one dies too, as in a frozen cgroup v2."""
+        self.thaw()
         self.interrupt(Killed())
+
+    def freeze(self) -> None:
+        """The task does not run until thaw(); what wakes it meanwhile is remembered. Linux: the cgroup v2 freezer."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """A frozen task goes on."""
+        self.frozen = False
+        if self._held:
+            self._held = False
+            self.loop.call_soon(Task._resume, self)
 
     def join(self, timeout: int | None = None) -> Any:
         """From another task: wait until this one is done and return its result, or raise TimeoutError after `timeout` ns."""
@@ -84,6 +98,9 @@ class Task:
 
     def _resume(self) -> None:
         """The loop's event: run the task until it waits or ends."""
+        if self.frozen and not self.done:
+            self._held = True
+            return
         self._scheduled = False
         if self.done:
             return

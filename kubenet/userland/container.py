@@ -107,6 +107,7 @@ class Container:
         self.on_exit: Callable[[Container, int], None] | None = None
         self.pid1_protected = True
         self.stopping = False
+        self.freezers = 0  # how many want its programs to stand still
         self._next_pid = 1
         self._vfs: Vfs | None = None
         host.extra.setdefault("containers", {})[name] = self
@@ -379,6 +380,23 @@ class Container:
     def kill(self) -> None:
         """SIGKILL, now: a node that dies, a container over its memory limit."""
         self._kill()
+
+    @property
+    def frozen(self) -> bool:
+        """True while no program of it runs."""
+        return self.freezers > 0
+
+    def freeze(self, frozen: bool) -> None:
+        """No program of the container runs any more, or they all go on; the kernel works as ever. Linux: cgroup.freeze, docker pause."""
+        self.freezers += 1 if frozen else -1
+        if self.freezers != (1 if frozen else 0):
+            return
+        for proc in self.processes.values():
+            for task in (proc.task, *proc.threads):
+                if task is not None and frozen:
+                    task.freeze()
+                elif task is not None:
+                    task.thaw()
 
     # ---- log --------------------------------------------------------------------------------------------------------
 

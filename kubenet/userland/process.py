@@ -120,6 +120,8 @@ class Process:
         """The program begins, a wake-up's cost from now."""
         self.task = spawn(self.container.loop, self._run, name=self.label, ctx=self)
         self.task.on_exit = self._ended
+        if self.container.frozen:
+            self.task.freeze()
 
     def _run(self) -> int:
         try:
@@ -170,6 +172,8 @@ class Process:
         number = len(self.threads) + 1
         task = spawn(self.container.loop, self._thread_main, fn, args, name=name or f"{self.label}.{number}", ctx=self)
         self.threads.append(task)
+        if self.container.frozen:
+            task.freeze()
         return task
 
     def _thread_main(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:

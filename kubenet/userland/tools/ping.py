@@ -42,6 +42,7 @@ class Ping:
         self.sent = self.received = self.errors = self.duplicates = 0
         self.rtts: list[int] = []
         self.times: dict[int, int] = {}
+        self.answered: dict[int, bool] = {}  # sequence numbers whose first answer is here
         self.stop: list[int] = []
 
     def parse(self, args: list[str]) -> str | None:
@@ -147,6 +148,7 @@ class Ping:
         raw = bytearray(bytes([head.type, head.code, 0, 0]) + head.rest.to_bytes(4, "big") + body)
         raw[2:4] = csum(bytes(raw)).to_bytes(2, "big")
         self.times[self.sent & 0xFFFF] = self.proc.sys.now()
+        self.answered.pop(self.sent & 0xFFFF, None)
         try:
             self.proc.sys.sendto(fd, bytes(raw), (address, 0))
         except OSError as error:
@@ -172,11 +174,15 @@ class Ping:
     def reply(self, frame: ParsedFrame, head: IcmpHdr, sender: str) -> None:
         number = head.rest & 0xFFFF
         rtt = self.proc.sys.now() - self.times.get(number, 0)
-        self.received += 1
+        again = number in self.answered  # iputils: rcvd_test()
+        self.answered[number] = True
+        self.duplicates += again
+        self.received += not again
         self.rtts.append(rtt)
         if not self.quiet:
             ttl = getattr(frame.l3, "ttl", 0)
-            self.proc.out(f"{len(frame.payload) + 8} bytes from {sender}: icmp_seq={number} ttl={ttl} time={rtt_text(rtt)} ms\n")
+            self.proc.out(f"{len(frame.payload) + 8} bytes from {sender}: icmp_seq={number} ttl={ttl} time={rtt_text(rtt)} ms"
+                          f"{' (DUP!)' if again else ''}\n")
 
     def error(self, head: IcmpHdr, sender: str, number: int) -> None:
         if head.type == 5:
@@ -191,7 +197,8 @@ class Ping:
 
     def summary(self, target: str) -> int:
         lost = 100 * (self.sent - self.received) // self.sent if self.sent else 0
-        errors = f", +{self.errors} errors" if self.errors else ""
+        errors = f", +{self.duplicates} duplicates" if self.duplicates else ""
+        errors += f", +{self.errors} errors" if self.errors else ""
         spent = (self.last_sent - self.began if self.count and not self.stop else self.finished - self.began) // MSEC
         if self.received and self.count == self.sent:
             spent = (self.finished - self.began) // MSEC
