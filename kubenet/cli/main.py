@@ -47,6 +47,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
         "run": ("clock", "run", "let time pass, or run one command in a cluster of its own"),
         "step": ("moments", "step", "let the next packets cross"),
         "until": ("moments", "until", "let time pass until something is so"),
+        "goto": ("moments", "goto", "to a moment, later or earlier"),
         "time": ("clock", "time_", "the virtual time"),
         "undo": ("clock", "undo", "go back before the last commands"),
         "history": ("clock", "history", "the commands of the session"),
@@ -66,7 +67,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
 }
 COMMANDS = {name: entry for topic in TOPICS.values() for name, entry in topic.items()}
 PLANNED = ("doctor", "profile", "scale", "edit", "diff", "ladder", "plot", "watch", "events", "flows",
-           "goto", "lab", "shell", "web", "packetdrill", "tap")
+           "lab", "shell", "web", "packetdrill", "tap")
 
 WELCOME = """\
 kubenet: a Kubernetes network you can stop, rewind and look inside.

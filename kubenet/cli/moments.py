@@ -1,4 +1,4 @@
-"""`until`, `step`: let time pass to a moment that is described.
+"""`until`, `step`, `goto`: let time pass to a moment that is described, or go back to one that was.
 
 `until` stops behind the very event that made its expression true. The language is kubenet/query/expr: what sockets, conntrack, rules,
 counters and Kubernetes say, compared and combined as in Python.
@@ -83,3 +83,30 @@ def step(ctx: click.Context, count: int, events: int | None, output: str) -> Non
 def _line(crossing: dict[str, Any]) -> str:
     where = f"{crossing['place']} {crossing['dev']}"
     return f"{seconds(crossing['t'])}  {where:22}  {crossing['src']} > {crossing['dst']}  {crossing['what']}  {crossing['len']} bytes"
+
+
+@click.command(
+    "goto", cls=Cmd, usage=["goto TIME"],
+    examples=[("kubenet goto 30s", "30 s after the cluster's start"), ("kubenet goto 1.204310s", "as `time` prints it")],
+    exits="0 done, 2 no time, 6 a command is under way",
+)
+@click.argument("time", metavar="TIME")
+@click.pass_context
+def goto(ctx: click.Context, time: str) -> None:
+    """Go to a virtual time, counted from the cluster's start. A later one: time
+    passes. An earlier one: the state is again what it was when that moment was
+    over, and what was done after it never was, as with `undo`."""
+    from kubenet.units import parse_duration
+
+    try:
+        goal = parse_duration(time.removeprefix("t="))
+    except ValueError as error:
+        raise UsageError(str(error), try_="kubenet goto 30s") from None
+    state = state_of(ctx)
+    with state.client(start=False) as client:
+        answer = client.call("goto", time=goal)[0]
+    for text in answer["undone"]:
+        click.echo(f"undone: {text}")
+    if answer["cut"]:
+        click.echo(f"in the middle of: {answer['cut']}")
+    click.echo(seconds(answer["now"]))

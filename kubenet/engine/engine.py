@@ -133,6 +133,12 @@ class Engine:
             loop.run(until=time)
             assert loop.step == step, f"replay met an event at {loop.now} that the recording had not: step {loop.step} > {step}"
 
+    def run_to(self, time: int) -> None:
+        """All events up to `time` happen, whoever calls loop.stop()."""
+        loop = self.cluster.loop
+        while loop.now < time or loop.next_time() <= time:
+            loop.run(until=time)
+
     # ---- inputs
 
     def put(self, kind: str, data: dict[str, Any], group: str = "", cmd: str = "") -> Any:
@@ -305,9 +311,30 @@ class Engine:
             found = entry
         return found
 
-    def nearest_checkpoint(self, seq: int) -> Checkpoint | None:
-        """The newest checkpoint whose state has no input after `seq`."""
-        fitting = [c for c in self.checkpoints if c.seq <= seq]
+    def moment(self, time: int) -> tuple[int, list[str], str]:
+        """What a way back to a time cuts off: (the first input after it, the commands that begin later, newest first, and the text of
+        one that lasts beyond it or "")."""
+        first, cut = self.seq + 1, ""
+        gone: dict[int, str] = {}  # group -> its command
+        waiting = 0  # the first of the marks at `time` with which commands begin that only let time pass
+        for entry in self.journal.inputs():
+            if entry.time <= time:
+                begins = entry.time == time and entry.kind == "mark" and "cmd" in entry.data
+                waiting = (waiting or entry.seq) if begins else 0
+                continue
+            first = min(first, waiting or entry.seq)
+            start = self.journal.group_start(entry.group)
+            assert start is not None
+            cmd = str(start.data.get("cmd") or ("" if start.kind == "mark" else start.kind))
+            if start.seq < first:
+                cut = cmd
+            elif cmd:
+                gone[entry.group] = cmd
+        return first, list(gone.values())[::-1], cut
+
+    def nearest_checkpoint(self, seq: int, time: int = 1 << 62) -> Checkpoint | None:
+        """The newest checkpoint whose state has no input after `seq` and is not later than `time`."""
+        fitting = [c for c in self.checkpoints if c.seq <= seq and c.time <= time]
         return fitting[-1] if fitting else None
 
     def status(self) -> dict[str, Any]:

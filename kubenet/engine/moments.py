@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kubenet.errors import KubenetError, NotFoundError, NotReachedError, UsageError
+from kubenet.errors import KubenetError, NotFoundError, NotReachedError, UsageError, WrongMomentError
 from kubenet.query.crossings import Crossings
 from kubenet.query.expr import Facts, Question, parse
 from kubenet.query.expr.evaluate import Absent
@@ -108,4 +108,19 @@ def step(service: Service, header: Header) -> None:
     service.wait(header, loop.now + STEP_PATIENCE, done, answer, exact=True)
 
 
-OPERATIONS: dict[str, Callable[[Any, Header], Header | None]] = {"until": until, "step": step}
+def goto(service: Service, header: Header) -> Header | None:
+    """Let time pass up to `time`; or go back to it, and all that was done later never was."""
+    loop, time = service.cluster.loop, int(header["time"])
+    if time > loop.now:
+        service.join(header)
+        service.wait(header, time, lambda: loop.now >= time, lambda ok: {"now": loop.now, "step": loop.step, "undone": [], "cut": ""})
+        return None
+    if time == loop.now:
+        return {"now": loop.now, "step": loop.step, "undone": [], "cut": ""}
+    if service.engine.waits:
+        raise WrongMomentError("a command is still running", try_="wait for it, or press Ctrl-C there")
+    first, texts, cut = service.engine.moment(time)
+    return {**service.rewind({"id": header["id"], "first": first, "time": time, "undone": texts, "cut": cut})}
+
+
+OPERATIONS: dict[str, Callable[[Any, Header], Header | None]] = {"until": until, "step": step, "goto": goto}

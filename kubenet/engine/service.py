@@ -497,16 +497,22 @@ class Service:
         self.reply({"id": header["id"], "packets": capture.packets}, data)
 
     def op_undo(self, header: Header, body: bytes) -> Header | None:
-        """Go back before the last commands: a checkpoint becomes the engine, or the journal is replayed without them."""
+        """Go back before the last commands."""
         if self.engine.waits:
             raise WrongMomentError("a command is still running", try_="wait for it, or press Ctrl-C there")
         first, texts = self.engine.rewind_point(int(header.get("n", 1)))
-        order = {"id": header["id"], "first": first.seq, "step": first.step, "time": first.time, "undone": texts}
-        for number in list(self.streams):
+        return self.rewind({"id": header["id"], "first": first.seq, "step": first.step, "time": first.time, "undone": texts})
+
+    def rewind(self, order: Header) -> Header:
+        """Inputs from `first` on are gone and the state is an earlier one, at (step, time), or at `time` after all its events if no
+        step is given: a checkpoint becomes the engine, or the journal is replayed."""
+        for number, stream in self.streams.items():
+            stream.close()
             self.reply({"id": number, "end": True, "rewound": True})
-        found = self.engine.nearest_checkpoint(first.seq - 1)
+        self.streams.clear()
+        found = self.engine.nearest_checkpoint(int(order["first"]) - 1, int(order["time"]))
         if found is None:
-            self.engine.journal.truncate(first.seq)
+            self.engine.journal.truncate(int(order["first"]))
             self.engine.restart()
             return self.rewound(order)
         self.engine.journal.close()
@@ -514,11 +520,15 @@ class Service:
         os._exit(0)
 
     def rewound(self, order: Header) -> Header:
-        """After an undo: the state stands where the undone command began."""
+        """The last part of rewind(), in the process that goes on."""
         self.engine.replay(until=int(order["first"]) - 1)
-        self.engine.advance(int(order["step"]), int(order["time"]))
+        if order.get("step") is not None:
+            self.engine.advance(int(order["step"]), int(order["time"]))
+        else:
+            self.engine.run_to(int(order["time"]))
         self.engine.mark()
-        return {"now": self.cluster.loop.now, "step": self.cluster.loop.step, "undone": order["undone"]}
+        return {"now": self.cluster.loop.now, "step": self.cluster.loop.step, "undone": order["undone"],
+                "cut": order.get("cut", "")}
 
     def op_shutdown(self, header: Header, body: bytes) -> Header:
         """The engine ends after this answer; the journal stays."""

@@ -94,3 +94,71 @@ def test_undo_and_a_kill_lead_back_to_the_same_moments(shell: Shell) -> None:
     assert [shell.status()[key] for key in STATE] == [after[key] for key in STATE]
     shell("undo", "3")
     assert [shell.status()[key] for key in STATE] == [before[key] for key in STATE]
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A session that this test may do anything to."""
+    found = Shell(tmp_path_factory.mktemp("g"), "goto")
+    found("apply", "-f", PODS)
+    yield found
+    found("reset", "--yes")
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_goto_a_past_moment_and_on_from_there(own: Shell, checkpoints: bool) -> None:
+    """The past is reached by a checkpoint, or by a replay after `down`; the same commands then lead to the same present."""
+
+    def play() -> None:
+        own("run", "2500ms")
+        own("fault", "add", "loss", "node-1", "50%")
+        own("exec", "client", "--", "ping", "-c", "4", "-W", "1", "10.48.2.7", code=int(own.lost))  # type: ignore[attr-defined]
+        own("run", "10s")
+
+    own("run", "3s")
+    own("exec", "client", "--", "curl", "-s", "-o", "/dev/null", "http://10.96.0.1/")
+    own.lost = 0  # type: ignore[attr-defined]
+    process = own.start("status")
+    process.communicate(timeout=60)
+    past = own.status()
+    play()
+    present = own.status()
+    if not checkpoints:
+        own("down")
+    text = own("goto", f"{int(str(past['now'])) / 10**9:.9f}s")
+    assert text.splitlines()[:4] == ["undone: run 10s", "undone: exec client -- ping -c 4 -W 1 10.48.2.7",
+                                     "undone: fault add loss node-1 50%", "undone: run 2500ms"]
+    assert own.status()["now"] == past["now"] and own("fault", "list") == ""
+    assert own("history").splitlines()[-1].endswith("curl -s -o /dev/null http://10.96.0.1/")
+    play()
+    assert [own.status()[key] for key in STATE] == [present[key] for key in STATE]
+
+
+def test_goto_the_middle_of_a_command_and_undo_it(own: Shell) -> None:
+    own("run", "1s")
+    before = own.status()
+    own("exec", "client", "--", "sleep", "10")
+    assert own("goto", "7s") == "in the middle of: exec client -- sleep 10\nt=7.000000s\n"
+    assert "sleep" in own("exec", "client", "--", "ps", "-e")
+    own("undo", "1")
+    own("undo", "1")
+    assert [own.status()[key] for key in STATE] == [before[key] for key in STATE]
+
+
+def test_goto_the_future_and_the_present(own: Shell) -> None:
+    assert own("goto", "4s") == "t=4.000000s\n"
+    inputs = own.status()["inputs"]
+    assert own("goto", "t=4.000000s") == "t=4.000000s\n"
+    assert own.status()["inputs"] == inputs
+    own("goto", "soon", code=2)
+    assert own("goto", "1s") == "undone: goto 4s\nt=1.000000s\n"
+
+
+def test_goto_survives_a_kill(own: Shell) -> None:
+    for _ in range(3):
+        own("run", "10s")
+    assert own("goto", "13.5s") == "undone: run 10s\nin the middle of: run 10s\nt=13.500000s\n"
+    before = own.status()
+    os.kill(int(str(before["engine_pid"])), signal.SIGKILL)
+    own("get", "nodes")
+    assert [own.status()[key] for key in STATE] == [before[key] for key in STATE]
