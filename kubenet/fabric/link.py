@@ -137,7 +137,8 @@ class Link:
 
     def send(self, skb: SkBuff, nic: Nic) -> int:
         """A card hands over a frame. It is delivered, later, or dropped; NET_XMIT_DROP if the card's queue is full, else 0."""
-        return self.relay(skb, self.loop.now + NIC_COST, self.end_of(nic))
+        end = self.ends[0] if self.ends[0].device is nic else self.ends[1]  # end_of(), one call less per frame
+        return self.relay(skb, self.loop.now + NIC_COST, end)
 
     def end_of(self, device: Any) -> LinkEnd:
         """The end that this device is plugged into."""
