@@ -8,6 +8,7 @@ Nothing is sent anywhere and no session is needed. The work is in query/offline 
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
@@ -95,6 +96,10 @@ def _read(path: str) -> tuple[str, str]:
 def _manifests(path: str) -> list[Any]:
     from kubenet.cluster.api.yamldoc import load_paths
 
+    if path and not os.path.exists(path):
+        from kubenet.errors import NotFoundError
+
+        raise NotFoundError(f"there is no directory {path}", try_="mkdir dump; kubectl get services,pods -A -o yaml > dump/all.yaml")
     return load_paths([path]) if path else []
 
 
@@ -118,7 +123,7 @@ def explain_text(answer: Obj, state: State, width: int, verbose: int = 0, numeri
     lines += [f"  {_end_words(end)}" for end in answer["ends"]]
     if answer["unknown"]:
         lines.append("NOT KNOWN  it passed all else of these rules")
-        lines += [f"  line {u['line']}: {u['part']}  ({u['why']})" for u in answer["unknown"]]
+        lines += [f"  {'line ' + str(u['line']) + ': ' if u['line'] else ''}{u['part']}  ({u['why']})" for u in answer["unknown"]]
     if answer["assumed"]:
         lines.append("ASSUMED")
         lines += [f"  {one}" for one in answer["assumed"]]
@@ -129,7 +134,7 @@ def _end_words(end: Obj) -> str:
     words = WORDS[end["outcome"]]
     if end["outcome"] == "unknown":
         rest = {k: v for k, v in end.items() if k != "otherwise"}
-        return f"{words}; if the rules below do nothing, it {_end_words({**rest, 'outcome': end['otherwise']})}"
+        return f"{words}; if what is not known below does nothing, it {_end_words({**rest, 'outcome': end['otherwise']})}"
     if end["outcome"] == "leaves":
         words += f" by {end['dev']}" + (f" via {end['via']}" if end["via"] else "")
     ends = f": {end['source']} > {end['to']}" if end["to"] else ""

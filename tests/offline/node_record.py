@@ -33,9 +33,11 @@ PACKETS = [
     ("pod", 41001, "10.96.0.1", 80), ("pod", 41002, "10.96.0.2", 80), ("pod", 41003, "203.0.113.5", 80), ("pod", 41004, "203.0.113.66", 80),
     ("pod", 41005, "203.0.113.67", 80), ("pod", 41006, "172.18.0.2", 2222), ("pod", 41007, "172.18.0.2", 30080), ("pod", 41008, "198.51.100.1", 80),
     ("node", 41009, "10.96.0.1", 80), ("node", 41010, "10.96.0.2", 80), ("outside", 41011, "172.18.0.2", 30080), ("outside", 41012, "10.48.1.7", 8080),
-    ("node", 41013, "198.51.100.1", 80),
+    ("node", 41013, "198.51.100.1", 80), ("node", 41014, "172.18.0.2", 2222), ("node", 41015, "172.18.0.2", 8080), ("pod", 41016, "172.18.0.2", 8080),
+    ("node", 41017, "172.18.0.2", 30080), ("lo", 41018, "127.0.0.1", 30080), ("outside", 41019, "172.18.0.2", 8082), ("lo", 41020, "127.0.0.1", 8080),
 ]
-ADDRESS = {"pod": "10.48.1.5", "node": "172.18.0.2", "outside": "172.18.0.1"}
+CLOSED = 8082  # nobody listens there: refused by the node itself, not by a rule
+ADDRESS = {"pod": "10.48.1.5", "node": "172.18.0.2", "outside": "172.18.0.1", "lo": "127.0.0.1"}
 
 CONNECT = """
 import socket, sys, json
@@ -74,12 +76,12 @@ echo 1 > /proc/sys/net/ipv4/ip_forward
 iptables-restore < rules.in
 ip addr > addr; ip route show table all > routes; sysctl -a > sysctl 2>/dev/null
 iptables-save > rules
-for ns in $WEB $OUT; do nsenter -t $ns -n python3 listen.py & LISTEN="$LISTEN $!"; done
+for ns in $WEB $OUT $$; do nsenter -t $ns -n python3 listen.py & LISTEN="$LISTEN $!"; done
 trap "kill $POD $WEB $OUT $LISTEN" EXIT
 sleep 0.5
 conntrack -F 2>/dev/null
 while read who sport host port; do
-  case $who in pod) ns=$POD me=10.48.1.5;; node) ns=$$ me=172.18.0.2;; outside) ns=$OUT me=172.18.0.1;; esac
+  case $who in pod) ns=$POD me=10.48.1.5;; node) ns=$$ me=172.18.0.2;; lo) ns=$$ me=127.0.0.1;; outside) ns=$OUT me=172.18.0.1;; esac
   said=$(nsenter -t $ns -n python3 connect.py $me $sport $host $port)
   entry=$(conntrack -L -p tcp --orig-port-src $sport 2>/dev/null | head -1)
   echo "$said|$entry" >> observed

@@ -41,20 +41,26 @@ def ask(recorded: dict[str, Any], packet: tuple[str, int, str, int]) -> dict[str
 
 
 def check(recorded: dict[str, Any], packet: tuple[str, int, str, int], observed: dict[str, str]) -> None:
-    """The connection table tells where the packet went; what connect() said, if it went nowhere."""
+    """The connection table tells where the packet went; what connect() said, if it went nowhere.
+
+    To the node itself over lo there is an entry even if INPUT drops: it was confirmed at POSTROUTING already.
+    """
     answer = ask(recorded, packet)
     ends = answer["ends"]
     replies = re.findall(r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)", observed["entry"])
     if observed["entry"]:
         went_to, as_source = f"{replies[1][0]}:{replies[1][2]}", replies[1][1]
         assert (went_to, as_source) in [(end["to"], end["source"].partition(":")[0]) for end in ends], ends
-        assert answer["outcome"] == "leaves"
+        to_itself = replies[1][0] in (node_record.ADDRESS["node"], node_record.ADDRESS["lo"])
+        assert answer["outcome"] == ("leaves" if not to_itself else "delivered" if observed["said"] == "connected" else "dropped")
+        chosen = replies[0][2] != replies[1][3]  # masqueraded, with --random-fully
+        assert all((end["source"].partition(":")[2] == "*") == chosen for end in ends if end["to"] == went_to)
     elif observed["said"] == "OSError 113":  # EHOSTUNREACH: an unreachable route
         assert [e["outcome"] for e in ends] in (["no route"], ["dropped"])
     elif observed["said"] == "ConnectionRefusedError 111":
-        assert answer["outcome"] == "rejected"
+        assert answer["outcome"] == ("delivered" if packet[3] == node_record.CLOSED else "rejected")
     else:
-        assert answer["outcome"] == "dropped"
+        assert {end["outcome"] for end in ends} == {"dropped"}
     assert answer["unknown"] == []
 
 
@@ -136,7 +142,70 @@ def test_what_no_file_says_is_assumed_aloud() -> None:
     text = RECORDED["files"]["rules"]
     answer = Explainer(build_node(Dumps(("rules", text))), Behind(), text).answer(Question(make_flow("10.48.1.5", "10.96.0.1", 80)))
     assert all(end["dev"] == "unknown" for end in answer["ends"])
+    assert "10.96.0.1 is taken for an address of another machine" in answer["assumed"]
     assert [a for a in answer["assumed"] if a.startswith("no --routes")] and [a for a in answer["assumed"] if a.startswith("no --ip-addr")]
+
+
+def explain(dumped: Dumps, source: str, to: str, port: int, dev: str = "") -> dict[str, Any]:
+    text = dumped.rules[1]
+    return Explainer(build_node(dumped), Behind(), text).answer(Question(make_flow(source, to, port, "tcp", dev)))
+
+
+@pytest.mark.parametrize("routes, sources", [
+    ("", ["(an address of the node):*"]),
+    ("10.48.1.7 dev vp7 scope link\ndefault via 172.18.0.1 dev eth0\n", ["(an address of vp7):*", "(an address of eth0):*"]),
+    ("10.48.1.7 dev vp7 scope link\ndefault via 172.18.0.1 dev eth0 src 172.18.0.2\n", ["(an address of vp7):*", "172.18.0.2:*"]),
+])
+def test_a_masqueraded_packet_leaves_although_no_file_shows_an_address(routes: str, sources: list[str]) -> None:
+    """MASQUERADE drops where a device has no address; that no file shows one does not mean that it has none."""
+    files = Dumps(("rules", RECORDED["files"]["rules"]), routes=("routes" if routes else "", routes))
+    answer = explain(files, "172.18.0.1", "10.96.0.1", 80)
+    assert answer["outcome"] == "leaves"
+    assert list(dict.fromkeys(end["source"] for end in answer["ends"])) == sources
+
+
+BRIDGED = "10.48.1.9 is behind cni0"
+
+
+@pytest.mark.parametrize("sysctl, said", [("", True), ("net.ipv4.ip_forward = 1\n", True), ("net.bridge.bridge-nf-call-iptables = 0\n", True),
+                                          ("net.bridge.bridge-nf-call-iptables = 1\n", False)])
+def test_between_two_ports_of_a_bridge(sysctl: str, said: bool) -> None:
+    """Without br_netfilter such a packet never comes to the rules; whether cni0 is a bridge is in no file."""
+    files = Dumps(("rules", UNKNOWN), routes=ROUTES, sysctls=("sysctl" if sysctl else "", sysctl))
+    assert any(a.startswith(BRIDGED) for a in explain(files, "10.48.1.5", "10.48.1.9", 84)["assumed"]) is said
+    assert not any("behind" in a for a in explain(files, "10.48.1.5", "203.0.113.9", 84)["assumed"])
+
+
+IPVS = """\
+3: eth0: <UP> mtu 1500
+    inet 172.18.0.2/16 scope global eth0
+9: kube-ipvs0: <BROADCAST,NOARP> mtu 1500
+    inet 10.96.0.1/32 scope global kube-ipvs0
+"""
+
+
+def test_what_ipvs_takes_is_not_known() -> None:
+    """kube-proxy's ipvs mode gives the node every clusterIP: by its addresses alone the packet would be the node's own."""
+    files = Dumps(("rules", UNKNOWN), addresses=("addr", IPVS))
+    answer = explain(files, "172.18.0.7", "10.96.0.1", 80, "eth0")
+    assert answer["outcome"] == "unknown" and [u["part"] for u in answer["unknown"]] == ["IPVS"]
+    assert explain(files, "172.18.0.7", "172.18.0.2", 80, "eth0")["outcome"] == "delivered"
+
+
+@pytest.mark.parametrize("remark", ["# Warning: iptables-legacy tables present, use iptables-legacy-save to see them",
+                                    "# Table `filter' contains incompatible base-chains, use 'nft' tool to list them."])
+def test_what_iptables_save_does_not_show(remark: str) -> None:
+    """Both lines as a Linux 6.18 with iptables 1.8.9 (nf_tables) prints them; the first on stderr."""
+    answer = explain(Dumps(("rules", remark + "\n" + UNKNOWN), routes=ROUTES), "10.48.1.5", "203.0.113.5", 84)
+    assert any(a.startswith("rules:1 says") for a in answer["assumed"])
+
+
+def test_settings_of_devices_hold_without_ip_addr() -> None:
+    """rp_filter of a device that only --routes shows."""
+    files = Dumps(("rules", UNKNOWN), routes=ROUTES, sysctls=("sysctl", "net.ipv4.conf.eth0.rp_filter = 1\nnet.ipv4.ip_forward = 1\n"))
+    assert explain(files, "10.48.1.5", "203.0.113.5", 84, "cni0")["outcome"] == "leaves"
+    end = explain(files, "10.48.1.5", "203.0.113.5", 84, "eth0")["ends"][0]
+    assert end["outcome"] == "dropped" and "everse path filter" in end["rule"]
 
 
 def test_whose_rule_it_is(tmp_path: Path) -> None:
@@ -151,6 +220,11 @@ def test_whose_rule_it_is(tmp_path: Path) -> None:
     assert behind.object_of("default/web has no endpoints") == f"Service default/web ({dump}:4)"
     assert behind.object_of("kubernetes service portals") == ""
     assert behind.name(0x0A600001) == "web"
+    dump.write_text("kind: Service\nmetadata: {name: x}\nspec: [3]\nstatus: 3\n---\nkind: List\nitems: 7\n---\nkind: Pod\nmetadata: [1]\n")
+    assert Behind(load_paths([str(dump)])).services == {}
+    dump.write_text("kind: Service\nmetadata: {name: x}\nspec: {clusterIP: 300.1.1.1}\n")
+    with pytest.raises(ManifestError, match="address"):
+        Behind(load_paths([str(dump)]))
 
 
 # ---- bad files
@@ -172,8 +246,18 @@ def test_questions_that_cannot_be_asked() -> None:
         Explainer(node, Behind()).answer(Question(make_flow("192.0.2.1", "10.48.1.5", 80)))
     with pytest.raises(UsageError, match="no device eth7"):
         Explainer(node, Behind()).answer(Question(make_flow("10.48.1.5", "10.48.1.6", 80, "tcp", "eth7")))
+    with pytest.raises(UsageError, match="come in by lo"):
+        Explainer(node, Behind()).answer(Question(make_flow("127.0.0.1", "10.48.1.6", 80, "tcp", "lo")))
+    with pytest.raises(UsageError, match="cannot be a device"):
+        Explainer(build_node(Dumps(("rules", UNKNOWN))), Behind()).answer(Question(make_flow("10.0.0.1", "10.0.0.2", 80, "tcp", "x" * 20)))
     with pytest.raises(UsageError, match="IPv4"):
         Explainer(node, Behind()).answer(Question(make_flow("fd00::1", "fd00::2", 80)))
+
+
+def test_a_sysctl_that_is_no_number() -> None:
+    with pytest.raises(ManifestError, match="rp_filter") as caught:
+        build_node(Dumps(("rules", UNKNOWN), routes=ROUTES, sysctls=("sysctl", "net.ipv4.ip_forward = 1\nnet.ipv4.conf.eth0.rp_filter = on\n")))
+    assert caught.value.line == 2
 
 
 LINE = st.sampled_from(UNKNOWN.splitlines() + RECORDED["files"]["rules"].splitlines() + RECORDED["files"]["routes"].splitlines())
@@ -217,6 +301,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["explain", *files, "--from", "10.48.1.5:41004", "--to", "203.0.113.66:80", "-o", "json"]) == 1
     assert json.loads(capsys.readouterr().out)["ends"][0]["rule"].startswith("filter FORWARD #")
     assert main(["explain", "--iptables-save", str(tmp_path / "none"), "--from", "10.48.1.5", "--to", "10.96.0.1:80"]) == 3
+    assert main(["explain", *files, "--from", "10.48.1.5", "--to", "10.96.0.1:80", "--dump", str(tmp_path / "none")]) == 3
     (tmp_path / "bad").write_text("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p\nCOMMIT\n")
     assert main(["explain", "--iptables-save", str(tmp_path / "bad"), "--from", "10.48.1.5", "--to", "10.96.0.1:80"]) == 4
     assert "bad:3" in capsys.readouterr().err

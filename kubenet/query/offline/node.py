@@ -4,6 +4,7 @@
     node.net          the namespace of an emulated kernel with all of it in
     node.assumed      what had to be taken for granted because no file says it
     node.unknown      rules with parts that cannot be evaluated, by the name of the chain they jump to (unknown.py)
+    node.stand_ins    addresses that stand for ones no file shows: MASQUERADE must find something to take
 
 Every device is a port that takes packets and remembers them, with no neighbour to ask: what happens behind it is not in the
 files. A packet for the node itself is remembered too, instead of looking for a socket, since sockets are not in the files
@@ -12,9 +13,10 @@ either. Only IPv4 is loaded. Raises ManifestError with file and line for what ca
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 
-from kubenet.errors import ManifestError
+from kubenet.errors import ManifestError, UsageError
 from kubenet.kernel.dev.device import IFF_UP, dev_change_flags, dev_set_addr, dev_set_mtu
 from kubenet.kernel.dev.dummy import Dummy
 from kubenet.kernel.host import Host
@@ -53,6 +55,11 @@ AF_INET = 2
 TABLE_NUMBERS = {"local": RT_TABLE_LOCAL, "main": RT_TABLE_MAIN, "default": 253}
 STATEFUL = ("limit", "hashlimit", "recent", "quota", "connlimit", "nfacct")
 UPLINK = "(unknown)"
+IPVS_DEVICE = "kube-ipvs0"
+FIRST_STAND_IN = (169 << 24) | (254 << 16) | (255 << 8)
+BRIDGE_NF = "net.bridge.bridge-nf-call-iptables"
+SAID_BY_THE_TOOL = ("# Warning:", "# Table `")
+"""iptables-save's remarks on what it does not show (nft.c, xtables-save.c)."""
 
 File = tuple[str, str]
 """A file's name and its text; ("", "") if it was not given."""
@@ -100,11 +107,20 @@ class Node:
     delivered: list[SkBuff] = field(default_factory=list)
     has_routes: bool = False
     has_addresses: bool = False
+    knows_addresses: bool = False
+    """All of its addresses are in the files: in --ip-addr, or among the local routes."""
+    stand_ins: dict[int, str] = field(default_factory=dict)
+    """Of an address made up here, the device it stands for one of."""
+    bridge_nf: str = ""
+    """net.bridge.bridge-nf-call-iptables; "" without a file of sysctls, "missing" if it is not in there."""
 
     def port(self, name: str) -> Port:
         """The device of this name, made if no file shows it."""
         dev = self.net.devs.get(name)
-        made = dev if dev is not None else Port(self.net, name)
+        try:
+            made = dev if dev is not None else Port(self.net, name)
+        except OSError as error:
+            raise UsageError(f"{name!r} cannot be a device: {error.strerror}", try_="--in-interface eth0") from None
         assert isinstance(made, Port), f"{name} is not a port"
         return made
 
@@ -115,8 +131,9 @@ def build_node(dumps: Dumps) -> Node:
     node = Node(net)
     _sockets_are_not_here(node)
     _addresses(node, dumps)
-    _sysctls(node, dumps)
     _routes(node, dumps)
+    _sysctls(node, dumps)
+    _stand_ins(node)
     _rules(node, dumps)
     _connections(node, dumps)
     return node
@@ -140,9 +157,10 @@ def _sockets_are_not_here(node: Node) -> None:
 def _addresses(node: Node, dumps: Dumps) -> None:
     file, text = dumps.addresses
     if not file:
-        node.assumed.append("no --ip-addr: the node's own addresses are those that local routes and `src` in --routes name")
+        node.assumed.append("no --ip-addr: the node's own addresses are those that local routes and `src` in --routes name"
+                            if dumps.routes[0] else "no --ip-addr and no --routes: none of the node's own addresses is known")
         return
-    node.has_addresses = True
+    node.has_addresses = node.knows_addresses = True
     for device in read_addresses(text, file):
         _device(node, device, file)
 
@@ -190,6 +208,7 @@ def _addresses_by_routes(node: Node, routes: list[RouteLine]) -> None:
     for r in routes:
         if r.table == "local" and r.type == RTN_LOCAL and r.plen == 32 and r.dev not in ("", "lo"):
             found.setdefault(r.prefix, r.dev)
+            node.knows_addresses = True
         if r.prefsrc and r.dev:
             found.setdefault(r.prefsrc, r.dev)
     for addr, name in found.items():
@@ -228,13 +247,45 @@ def _sysctls(node: Node, dumps: Dumps) -> None:
         ip_forward_write(node.net, 1)
         return
     values = read_sysctls(text, file)
-    ordered = sorted(values, key=lambda name: name != "net.ipv4.ip_forward")  # writing it resets the devices' forwarding
-    for name in ordered:
+    node.bridge_nf = values.get(BRIDGE_NF, "missing")
+    if not node.has_addresses:
+        for name in values:
+            dev = name.removeprefix("net.ipv4.conf.").rpartition(".")[0]
+            if name.startswith("net.ipv4.conf.") and dev not in ("all", "default", "lo"):
+                node.port(dev)
+    first = ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding")  # writing them resets the devices' forwarding
+    for name in sorted(values, key=lambda name: first.index(name) if name in first else len(first)):
         if name.startswith(("net.ipv4.", "net.netfilter.", "net.bridge.")):
             try:
                 write_sysctl(node.net, name, values[name])
-            except (OSError, KeyError):
-                pass  # one that this kernel has not, or of a device that is in no file: it cannot matter to a packet here
+            except (OSError, KeyError) as error:
+                # one that this kernel has not, or of a device that is in no file, cannot matter to a packet here
+                if isinstance(error, OSError) and error.errno == errno.EINVAL and name.startswith(("net.ipv4.conf.", *first)):
+                    raise _bad_sysctl(name, values[name], file, text) from None
+
+
+def _bad_sysctl(name: str, value: str, file: str, text: str) -> ManifestError:
+    lines = [at for at, line in enumerate(text.splitlines(), 1) if line.partition("=")[0].strip().replace("/", ".") == name]
+    return ManifestError(f"{file}: {name} cannot be {value!r}", file, lines[-1], why="it is a number", try_="sysctl -a > sysctl",
+                         at=f"{file}:{lines[-1]}")
+
+
+def _stand_ins(node: Node) -> None:
+    """A device whose address is in no file has one all the same, and MASQUERADE would drop where it finds none.
+
+    If all addresses are known, a device without one really has none, and inet_select_addr() looks at the other devices; only
+    behind UPLINK and several next hops, which stand for any device, this tells nothing, unless there is but one address.
+    """
+    net = node.net
+    known = [addr for addr in net.local_addrs[AF_INET] if addr >> 24 != 127]
+    for dev in list(net.devs.values()):
+        if dev is net.lo or any(d is dev for addr, d in net.local_addrs[AF_INET].items()):
+            continue
+        if node.knows_addresses and (not dev.name.startswith("(") or len(known) == 1):
+            continue
+        addr = FIRST_STAND_IN + dev.ifindex % 256
+        inet_addr_add(dev, addr, 32)
+        node.stand_ins[addr] = dev.name
 
 
 # ---- rules
@@ -248,6 +299,9 @@ def _rules(node: Node, dumps: Dumps) -> None:
     except XtablesError as error:
         raise ManifestError(f"{file}: the rules cannot be loaded", file, why=error.text.strip().split("\n")[0],
                             try_="iptables-save > rules") from None
+    for at, line in enumerate(text.splitlines(), 1):
+        if line.startswith(SAID_BY_THE_TOOL):
+            node.assumed.append(f"{file}:{at} says {line[2:].strip()!r}: those were not asked")
     for name in STATEFUL:
         if f"-m {name} " in text:
             node.assumed.append(f"-m {name} starts afresh: what it has counted so far is in no file")
