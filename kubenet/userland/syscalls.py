@@ -448,9 +448,9 @@ class Sys:
         if len(fds.files) >= fds.limit:
             raise oserror(errno.EMFILE)  # before a connection is taken off the queue
         sk = inet.inet_accept(listener, self._limit(fd, timeout))
-        return fds.install(SocketFile(self.loop, sk)), self._name(sk, True)
+        return fds.install(SocketFile(self.loop, sk)), self._name(sk, 2)
 
-    def _name(self, sk: Any, peer: bool) -> Any:
+    def _name(self, sk: Any, peer: int) -> Any:
         """getsockname() or getpeername() of any family."""
         from kubenet.kernel.socket import inet
 

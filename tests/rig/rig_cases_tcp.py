@@ -236,7 +236,7 @@ def _bind(kind: str, first: str) -> Case:
                 if kind == "tcp":
                     lines.append(f"b: listen B{n}")
     head = "a: listen L 7000 backlog=200\n" if first in ("estab", "timewait") else ""
-    return case(f"bind-{kind}-{first}", head + "\n".join(lines), gap=0)
+    return case(f"bind-{kind}-{first}", head + "\n".join(lines), gap=0.02 if first == "timewait" else 0)
 
 
 BINDING = [

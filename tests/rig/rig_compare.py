@@ -3,6 +3,7 @@
     differences(recorded, emulated) -> [Difference(part, text)]
     allowed = read_allowed()          the rows of differences.md
     allowed_by(case, difference, allowed) -> Allowed | None
+    read_expected()               cases that differ as a whole, and why
 
 A part is a path: results, frames/a/eth0, times/a/eth0, ss/b, ct/n1, timeouts/n1, rules/n1, snmp/b/TcpExtTW. Times of frames are compared
 between frames that stand side by side in both lists: a timer of a real kernel is late by up to an eighth (its wheel) and a
@@ -121,6 +122,18 @@ def read_allowed(text: str | None = None) -> list[Allowed]:
             raise ValueError(f"differences.md: no reason: {line}")
         rows.append(Allowed(cells[0], cells[1], cells[2].replace("\\|", "|"), cells[3]))
     return rows
+
+
+def read_expected(text: str | None = None) -> dict[str, str]:
+    """The second table of differences.md, | case | reason |: what is known to differ as a whole."""
+    found = {}
+    for line in (DIFFERENCES.read_text() if text is None else text).splitlines():
+        cells = [cell.strip().strip("`") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) == 2 and cells[0] != "case" and not set(cells[0]) <= {"-", ":"}:
+            if not cells[1]:
+                raise ValueError(f"differences.md: no reason: {line}")
+            found[cells[0]] = cells[1]
+    return found
 
 
 def allowed_by(case: str, difference: Difference, allowed: list[Allowed]) -> Allowed | None:

@@ -271,11 +271,12 @@ def inet_release(sk: Sock) -> None:
     sk.ss_state = SS_UNCONNECTED
 
 
-def inet_getname(sk: Sock, peer: bool) -> tuple[int, int]:
-    """(address, port) of this or the other end. ENOTCONN. getsockname(2), getpeername(2). Linux: inet_getname()."""
+def inet_getname(sk: Sock, peer: int) -> tuple[int, int]:
+    """(address, port) of this end (peer 0) or the other (1). ENOTCONN. getsockname(2), getpeername(2). accept(2) asks with 2:
+    it hands out a connection that has been reset while it was waiting, and its peer's name with it. Linux: inet_getname()."""
     if not peer:
         return sk.saddr, sk.sport
-    if not sk.dport or (sk.type == SOCK_STREAM and sk.state in (TCP_CLOSE, TCP_SYN_SENT)):
+    if not sk.dport or (peer == 1 and sk.type == SOCK_STREAM and sk.state in (TCP_CLOSE, TCP_SYN_SENT)):
         raise oserror(ENOTCONN)
     return sk.daddr, sk.dport
 

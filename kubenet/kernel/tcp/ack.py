@@ -110,6 +110,7 @@ def tcp_ack(tp: TcpSock, skb: SkBuff, flag: int) -> int:
         if not flag & (FLAG_SND_UNA_ADVANCED | FLAG_NOT_DUP):
             num_dupack = max(1, skb.gso_segs)
         rexmit = tcp_fastretrans_alert(tp, num_dupack, flag, tsecr)
+    tp.net.snmp["TcpExtTCPDelivered"] += tp.delivered - delivered  # tcp_newly_delivered()
     tcp_cong_control(tp, tp.delivered - delivered, tp.lost_out - lost, flag)
     if rexmit:
         tcp_xmit_recovery(tp, rexmit)

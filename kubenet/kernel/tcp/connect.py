@@ -196,12 +196,12 @@ def tcp_connect(tp: TcpSock) -> None:
     syn.pcount = 1
     syn.tstamp = now
     tp.write_seq += 1
-    tp.snd_nxt = tp.pushed_seq = tp.write_seq
     tp.rtx_queue.append(syn)
     tp.wmem_queued += syn.truesize
     tp.packets_out = 1
     tcp_refresh_syn_options(tp)
     tcp_transmit_skb(tp, syn.seq, SYN, b"", 0, 1)  # a local refusal (a rule in OUTPUT) is not told: the SYN is sent again
+    tp.snd_nxt = tp.pushed_seq = tp.write_seq  # only now: the first SYN counts in TcpOutSegs
     tp.net.snmp["TcpActiveOpens"] += 1
     if tp.state != TCP_CLOSE:
         tcp_reset_xmit_timer(tp, TIME_RETRANS, tp.rto)

@@ -480,7 +480,7 @@ def _text(tp: TcpSock, skb: SkBuff, seq: int, end_seq: int) -> bool:
         pass
     else:
         if state in (TCP_CLOSE_WAIT, TCP_CLOSING, TCP_LAST_ACK, TCP_FIN_WAIT1, TCP_FIN_WAIT2) and tp.shutdown & RCV_SHUTDOWN:
-            if end_seq != seq and end_seq - fin > tp.rcv_nxt and tp.flags & SOCK_DEAD:
+            if end_seq != seq and end_seq - fin > tp.rcv_nxt:  # RFC 1122 4.2.2.13: closed, or shutdown(SHUT_RDWR)
                 tp.net.snmp["TcpExtTCPAbortOnData"] += 1
                 tcp_reset(tp)
                 return True

@@ -139,7 +139,8 @@ def tcp_transmit_skb(tp: TcpSock, seq: int, flags: int, data: Any, plen: int, se
         tp.delack_timer.expires = 0
         tp.compressed_ack = 0
     tp.segs_out += segs
-    snmp["TcpOutSegs"] += segs
+    if seq + plen + (flags & SYN > 0) + (flags & FIN > 0) > tp.snd_nxt or not (plen or flags & (SYN | FIN)):
+        snmp["TcpOutSegs"] += segs  # what is sent again is counted apart (RFC 4022, tcpOutSegs and tcpRetransSegs)
     skb.sk = tp
     tr = net.loop.tracer
     if flags & SYN or tr.left > 0 or tr.arm_all or tr.want or net.loop.now >= tr.window_end:
