@@ -8,12 +8,12 @@ from rig_topology import Case
 
 
 def _services() -> dict[str, list[Case]]:
-    """Families of the services: one per kind of target, one for names (UDP), one for what happens to a connection."""
+    """Families of the services: one per kind of target, one for UDP, one for what happens to a connection."""
     found: dict[str, list[Case]] = {}
-    for case in services.CASES:
-        kind = case.name.split("-")[1] if case.rules != services.RULES else "special"
-        found.setdefault("svc-" + ("dns" if kind == "gone" else kind), []).append(case)
-    return found
+    for case in services.TCP:
+        kind = max((kind for kind in services.TARGETS if case.name.startswith(f"svc-{kind}-")), key=len)
+        found.setdefault(f"svc-{kind}", []).append(case)
+    return {**found, "svc-udp": services.UDP, "svc-special": services.SPECIAL}
 
 
 FAMILIES: dict[str, list[Case]] = {

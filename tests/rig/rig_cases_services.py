@@ -217,4 +217,4 @@ def _special() -> list[Case]:
     ]
 
 
-CASES = [*_tcp(), *_udp(), *_special()]
+TCP, UDP, SPECIAL = _tcp(), _udp(), _special()

@@ -123,7 +123,7 @@ HANDSHAKES = [
 
 
 def _overflow(backlog: int, clients: int, abort: int, extra: str = "") -> Case:
-    starts = "\n".join(f"a: start C{n} {B} from=:{40000 + n}" for n in range(clients))
+    starts = "\n".join(f"a: start C{n} {B} from=:{40000 + n}\nwait 0.3" for n in range(clients))  # apart by more than a timer is late
     polls = "\n".join(f"a: poll C{n}" for n in range(clients))
     return case(f"accept-overflow-{backlog}-{clients}-abort{abort}{'-' + extra if extra else ''}",
                 f"b: listen L 8080 backlog={backlog}\n{starts}\nb: ss\na: ss\n{polls}\na: send C0 5\nwait 1.5\nb: accept S L\nwait 2\nb: ss\na: ss\nb: accept T L\nb: accept U L\nb: accept V L timeout=0.2",
@@ -132,7 +132,7 @@ def _overflow(backlog: int, clients: int, abort: int, extra: str = "") -> Case:
 
 def _overflow_at_ack(abort: int, cookies: int) -> Case:
     """All SYNs arrive before the first final ACK: a's input is shut while they are sent."""
-    starts = "\n".join(f"a: start C{n} {B} from=:{40000 + n}" for n in range(3))
+    starts = "\n".join(f"a: start C{n} {B} from=:{40000 + n}\nwait 0.3" for n in range(3))
     return case(f"accept-overflow-at-ack-abort{abort}-cookies{cookies}", f"""
         b: listen L 8080 backlog=0
         a: iptables -A INPUT -p tcp -j DROP
@@ -169,7 +169,7 @@ QUEUES = [
 
 DATA = [
     opened("delayed-ack", "a: send C 10\nb: recv S 10\nb: send S 10\na: recv C 10\na: send C 10\nwait 0.1\nb: recv S 10\na: send C 10\nwait 0.1\nb: recv S 10\na: send C 10\nwait 0.1"),
-    opened("delayed-ack-one-way", "\n".join("a: send C 100\nb: recv S 100\nwait 0.06" for _ in range(10))),
+    opened("delayed-ack-one-way", "\n".join("a: send C 100\nb: recv S 100\nwait 0.3" for _ in range(10))),
     opened("delayed-ack-idle", "a: send C 10\nb: recv S 10\nb: send S 10\na: recv C 10\nwait 1.5\na: send C 10\nb: recv S 10\nwait 0.2\na: send C 10\nwait 0.2"),
     opened("nagle", "a: send C 10\na: send C 10\na: send C 10\nwait 0.1\nb: drain S\nb: send S 1\na: recv C 1\na: send C 10\na: send C 10\na: send C 10\nwait 0.2\nb: drain S"),
     opened("nodelay", "a: opt C TCP_NODELAY\na: send C 10\na: send C 10\na: send C 10\nwait 0.1\nb: drain S"),

@@ -113,8 +113,7 @@ class EmulatedWorld:
         self.stations = {space: Station(self, net) for space, net in self.nets.items() if space != "lan"}
         for space, station in self.stations.items():
             for dev in self.nets[space].devs.values():
-                if dev.name != "lo":
-                    add_tap(dev, station.tap)
+                add_tap(dev, station.tap)
         self.run(20 * MSEC)
 
     def run(self, ns: int) -> None:

@@ -92,7 +92,7 @@ class RealWorld:
                 self.inside(space, "sysctl -q net.bridge.bridge-nf-call-iptables=0", check=False)
             self.inside(space, "ip link set lo up")
         for space, bridge, cidr in topo.bridges:
-            self.inside(space, f"ip link add {bridge} type bridge")
+            self.inside(space, f"ip link add {bridge} type bridge mcast_snooping 0")  # a snooping bridge reports 224.0.0.106 by IGMP
             self.inside(space, f"ip link set {bridge} up")
             if cidr:
                 self.inside(space, f"ip addr add {cidr} dev {bridge}")
@@ -101,8 +101,9 @@ class RealWorld:
             sh(f"ip link add {cable.dev_a} netns {a} address {mac_text(mac(number, 0))} mtu {cable.mtu} type veth "
                f"peer name {cable.dev_b} netns {b} address {mac_text(mac(number, 1))} mtu {cable.mtu}")
             if cable.bridge_b:
-                self.inside(cable.ns_b, f"ip link set {cable.dev_b} master {cable.bridge_b} type bridge_slave hairpin "
-                            + ("on" if cable.bridge_b == "cni0" else "off"))
+                self.inside(cable.ns_b, f"ip link set {cable.dev_b} master {cable.bridge_b}")
+                if cable.bridge_b == "cni0":
+                    self.inside(cable.ns_b, f"ip link set {cable.dev_b} type bridge_slave hairpin on")
             for space, device, cidr in ((cable.ns_a, cable.dev_a, cable.cidr_a), (cable.ns_b, cable.dev_b, cable.cidr_b)):
                 if cidr:
                     self.inside(space, f"ip addr add {cidr} dev {device}")
@@ -110,7 +111,7 @@ class RealWorld:
         for space, prefix, via in topo.routes:
             self.inside(space, f"ip route add {prefix} via {via}")
         for space, key, value in (*topo.sysctls, *self.case.sysctls):
-            self.inside(space, f"sysctl -q {key}={value}")
+            self.inside(space, shlex.join(["sysctl", "-q", f"{key}={value}"]))
         for space, kind in self.case.rules:
             for what, text in rule_steps(space, kind):
                 if what == "cmd":

@@ -21,7 +21,11 @@ from rig_topology import Case
 
 ALLOWED = read_allowed()
 EXPECTED = read_expected()
-SAMPLE = ("bind-tcp-bound", "bind-tcp-timewait", "bind-udp-bound", "close-unread", "linger-0", "half-close", "reset-before-accept", "shutdown-rdwr")
+SAMPLE = (
+    "bind-tcp-bound", "bind-tcp-timewait", "bind-udp-bound", "close-unread", "linger-0", "half-close", "reset-before-accept", "shutdown-rdwr",
+    "udp-refused", "udp-df", "svc-clusterip-c1-w2-nf1", "svc-clusterip-c1-w1-nf0", "svc-clusterip-n1-w2-nf1", "svc-clusterip-w1-w1-nf1",
+    "svc-nodeport-out-w1-nf1", "svc-nodeport-out-w2-nf0", "svc-nodeport-n2-w1-nf1",
+)
 RECORDED: dict[str, dict[str, Any]] = {family: load(family).get("cases", {}) for family in FAMILIES}
 ROWS = [(family, case) for family, cases in FAMILIES.items() for case in cases]
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 IP_HLEN = 20
 MAX_DATAGRAM = 65535
+IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 1, 2, 3  # ip(7), IP_MTU_DISCOVER; 0 is DONT
 
 
 class AfOps:
@@ -103,29 +104,35 @@ class AfOps:
 
     def send_datagram(
         self, net: NetNamespace, sk: Any, saddr: int, daddr: int, proto: int, l4: Any, payload: Any, dst: Dst,
-        ttl: int, tos: int, df: bool, first: bool = False,
+        ttl: int, tos: int, pmtudisc: int, first: bool = False,
     ) -> int:
-        """One datagram is on its way, in fragments if it is larger than the MTU. 0 or -errno (EMSGSIZE above 65535 bytes).
+        """One datagram is on its way, in fragments if it is larger than the MTU. 0 or -errno.
 
-        df: path MTU discovery is wanted, so DF is set if it fits whole; a caller for whom DF is a must checks mtu()
-        first. first: it opens a conversation (arms the trace). Linux: ip_make_skb(), ip_send_skb().
+        pmtudisc: IP_MTU_DISCOVER (ip(7)). WANT, the default, sets DF on what fits whole and lets the rest be cut; DO and PROBE
+        set it always and refuse what is too large with EMSGSIZE, PROBE by the device's MTU (ip_sk_use_pmtu()); DONT and OMIT never
+        set it. first: it opens a conversation (arms the trace). Linux: ip_make_skb(), ip_send_skb().
         """
         l4_len = 0 if l4 is None else 8
         length = IP_HLEN + l4_len + len(payload)
-        if length > MAX_DATAGRAM:
+        must = pmtudisc in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE)  # not ip_sk_ignore_df()
+        mtu = dst.dev.mtu if pmtudisc >= IP_PMTUDISC_PROBE else dst_mtu(dst)
+        if length > (mtu if must else MAX_DATAGRAM):
             return -errno.EMSGSIZE
-        frag = IP_DF if df and length <= dst_mtu(dst) and not dst.mtu_locked else 0
-        if not frag:
-            ident = ip_select_ident(net, saddr, daddr, proto)
-        elif sk is not None and sk.daddr:
+        frag = 0
+        if must or (pmtudisc == IP_PMTUDISC_WANT and length <= dst_mtu(dst) and not dst.mtu_locked):  # ip_dont_fragment()
+            frag = IP_DF
+        if sk is not None and sk.daddr:  # ip_select_ident_segs()
             ident = sk.ip_ident
             sk.ip_ident = ident + 1 & 0xFFFF
-        else:
+        elif must:
             ident = 0
+        else:
+            ident = ip_select_ident(net, saddr, daddr, proto)
         ip = IpHdr(saddr, daddr, proto, ident, frag, ttl if ttl > 0 else net.sysctl.ipv4.ip_default_ttl, tos)
         skb = SkBuff(net, ETH_P_IP, ip, l4, payload, len(payload), length)
         skb.dst = dst
         skb.sk = sk
+        skb.ignore_df = not must
         if sk is not None:
             skb.mark = sk.mark
             skb.priority = sk.priority

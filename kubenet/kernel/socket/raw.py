@@ -311,7 +311,7 @@ def _destination(sk: Sock, addr: tuple[int, int] | None) -> int:
 
 
 def _send(sk: Sock, daddr: int, protocol: int, l4: IcmpHdr | None, body: bytes, dst: Any, ttl: int, tos: int) -> None:
-    error = sk.af_ops.send_datagram(sk.net, sk, sk.saddr or dst.prefsrc, daddr, protocol, l4, body, dst, ttl, tos, sk.pmtudisc >= 2)
+    error = sk.af_ops.send_datagram(sk.net, sk, sk.saddr or dst.prefsrc, daddr, protocol, l4, body, dst, ttl, tos, sk.pmtudisc)
     if error < 0:
         raise oserror(-error)
 

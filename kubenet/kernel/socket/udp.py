@@ -254,6 +254,7 @@ class UdpProto(Proto):
         sk.daddr, sk.dport = addr
         sk.dst = dst
         sk.state = TCP_ESTABLISHED
+        sk.ip_ident = sk.net.random("ip_ident").u32() & 0xFFFF
 
     def disconnect(self, sk: Sock) -> None:
         """Linux: __udp_disconnect()."""
@@ -278,8 +279,9 @@ class UdpProto(Proto):
             daddr, dport = sk.daddr, sk.dport
         else:
             raise oserror(EDESTADDRREQ)
-        raise_sock_error(sk)
-        if sk.shutdown & SEND_SHUTDOWN:
+        if sk.err or sk.shutdown & SEND_SHUTDOWN:  # found by sock_alloc_send_pskb(), so __ip_append_data() counts a discard
+            sk.net.snmp["IpOutDiscards"] += 1
+            raise_sock_error(sk)
             raise oserror(EPIPE)
         dst = sk.af_ops.route(sk.net, sk, daddr or 0x7F000001, sk.saddr, sk.bound_dev)
         if dst.type == RTN_BROADCAST and not sk.flags & SOCK_BROADCAST:
@@ -287,7 +289,7 @@ class UdpProto(Proto):
         header = UdpHdr(sk.sport, dport)
         error = sk.af_ops.send_datagram(
             sk.net, sk, sk.saddr or dst.prefsrc, daddr or 0x7F000001, IPPROTO_UDP, header, bytes(data), dst, sk.ttl, sk.tos,
-            sk.pmtudisc >= 2,
+            sk.pmtudisc,
         )
         if error < 0:
             if error != -105 or sk.recverr:  # ENOBUFS of a full queue is told only with IP_RECVERR
