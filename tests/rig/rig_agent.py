@@ -350,7 +350,7 @@ def main() -> None:
     for line in sys.stdin:
         op, args = json.loads(line)
         if op == "frames":
-            answer: Any = [(t, d, o, base64.b64encode(b[:2000]).decode()) for t, d, o, b in sniffer.frames()]
+            answer: Any = [(t, d, o, base64.b64encode(b).decode()) for t, d, o, b in sniffer.frames()]
         elif op == "snmp":
             answer = snmp()
         elif op == "time":

@@ -91,7 +91,7 @@ CONNECTING = [
                   "icmp-host-prohibited", "icmp-admin-prohibited", "tcp-reset")],
     case("synack-lost", f"b: listen L 8080\na: iptables -A INPUT -p tcp -j DROP\na: start C {B} from=:40000\nb: ss\nwait 3.5\nb: ss\na: iptables -F\nwait 5\na: ss\nb: ss"),
     case("first-ack-lost", f"b: listen L 8080\nb: iptables -A INPUT -p tcp --tcp-flags SYN,ACK ACK -j DROP\na: connect C {B} from=:40000\na: send C 5\nwait 0.3\nb: ss\nb: iptables -F\nwait 1.2\nb: ss\nb: accept S L\nb: recv S 9"),
-    case("synack-retries-1", f"b: listen L 8080\na: iptables -A INPUT -p tcp -j DROP\na: start C {B} from=:40000\na: iptables -A OUTPUT -p tcp -j DROP\nwait 4\nb: ss",
+    case("synack-retries-1", f"b: listen L 8080\na: iptables -A INPUT -p tcp -j DROP\na: start C {B} from=:40000\na: iptables -A OUTPUT -p tcp -j DROP\nwait 4.5\nb: ss",
          "b net.ipv4.tcp_synack_retries=1"),
 ]
 
@@ -115,7 +115,7 @@ HANDSHAKES = [
     *[case(f"handshake-maxseg-{mss}", f"b: listen L 8080\na: connect C {B} from=:40000 opts=TCP_MAXSEG:{mss}\nb: accept S L\nb: send S 2500\na: send C 2500\na: drain C\nb: drain S\na: getopt C TCP_MAXSEG")
       for mss in (88, 536, 1000, 1460)],
     case("handshake-clamp", f"b: listen L 8080\na: connect C {B} from=:40000 opts=TCP_WINDOW_CLAMP:5000\nb: accept S L\nb: send S 100\na: recv C 100\na: send C 10"),
-    case("handshake-tos-ttl", f"b: listen L 8080 opts=IP_TOS:16,IP_TTL:9\na: connect C {B} from=:40000 opts=IP_TOS:8,IP_TTL:7\nb: accept S L\nb: send S 100\na: recv C 100\na: send C 10\na: close C"),
+    case("handshake-tos-ttl", f"b: listen L 8080 opts=IP_TOS:16,IP_TTL:9\na: connect C {B} from=:40000 opts=IP_TOS:8,IP_TTL:7\nb: accept S L\nb: send S 100\na: recv C 100\na: send C 10\na: close C\nwait 0.1"),
     case("handshake-defer-accept", f"b: listen L 8080 opts=TCP_DEFER_ACCEPT:2\na: connect C {B} from=:40000\nb: ss\nb: accept S L timeout=0.2\nwait 0.5\na: send C 5\nb: accept S L\nb: recv S 9"),
     case("handshake-defer-accept-silent", f"b: listen L 8080 opts=TCP_DEFER_ACCEPT:1\na: connect C {B} from=:40000\nwait 3.4\nb: ss\nb: accept S L timeout=0.2"),
     case("handshake-bound-any-port", f"b: listen L 8080\na: connect C {B}\nb: accept S L\na: send C 3\na: close C\nb: close S"),
@@ -169,7 +169,7 @@ QUEUES = [
 
 DATA = [
     opened("delayed-ack", "a: send C 10\nb: recv S 10\nb: send S 10\na: recv C 10\na: send C 10\nwait 0.1\nb: recv S 10\na: send C 10\nwait 0.1\nb: recv S 10\na: send C 10\nwait 0.1"),
-    opened("delayed-ack-one-way", "\n".join("a: send C 100\nb: recv S 100\nwait 0.3" for _ in range(10))),
+    opened("delayed-ack-one-way", "\n".join("a: send C 100\nb: recv S 100\nwait 0.06" for _ in range(10))),
     opened("delayed-ack-idle", "a: send C 10\nb: recv S 10\nb: send S 10\na: recv C 10\nwait 1.5\na: send C 10\nb: recv S 10\nwait 0.2\na: send C 10\nwait 0.2"),
     opened("nagle", "a: send C 10\na: send C 10\na: send C 10\nwait 0.1\nb: drain S\nb: send S 1\na: recv C 1\na: send C 10\na: send C 10\na: send C 10\nwait 0.2\nb: drain S"),
     opened("nodelay", "a: opt C TCP_NODELAY\na: send C 10\na: send C 10\na: send C 10\nwait 0.1\nb: drain S"),

@@ -118,6 +118,7 @@ class RealWorld:
                     self.inside(space, f"iptables-legacy {text}", check=" -N " not in f" {text}")
                 else:
                     self.inside(space, "iptables-legacy-restore -w 5 --noflush --counters", text)
+        self._wait_for_links()
         for space in topo.spaces:
             if space != "lan":
                 self._start_agent(space)
@@ -125,6 +126,20 @@ class RealWorld:
             for space, device in ((cable.ns_a, cable.dev_a), (cable.ns_b, cable.dev_b)):
                 if space in self.agents:
                     self.ask(space, "offload_off", [device])
+
+    def _wait_for_links(self) -> None:
+        """Every device has its carrier and every bridge port forwards: linkwatch tells of it up to a second late, and until then
+        a bridge drops what comes."""
+        ends = [(space, dev) for c in self.topo.cables for space, dev in ((c.ns_a, c.dev_a), (c.ns_b, c.dev_b))]
+        ends += [(space, bridge) for space, bridge, _ in self.topo.bridges]
+        ports = [(c.ns_b, c.dev_b) for c in self.topo.cables if c.bridge_b]
+        for _ in range(100):
+            states = [self.inside(space, f"cat /sys/class/net/{dev}/operstate").stdout.strip() == "up" for space, dev in ends]
+            states += [self.inside(space, f"cat /sys/class/net/{dev}/brport/state").stdout.strip() == "3" for space, dev in ports]
+            if all(states):
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"links of {self.case.name} do not come up")
 
     def _start_agent(self, space: str) -> None:
         self.agents[space] = subprocess.Popen(

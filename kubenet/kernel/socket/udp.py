@@ -22,6 +22,7 @@ from errno import (
     EHOSTUNREACH,
     EINVAL,
     EMSGSIZE,
+    ENETUNREACH,
     ENOPROTOOPT,
     ENOTCONN,
     EPIPE,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 
 UDP_HLEN = 8
 MAX_DATAGRAM = 65507  # 65535 - 20 - 8
-RTN_BROADCAST = 3
+RTN_BROADCAST, RTN_MULTICAST = 3, 5
 FIONREAD, SIOCOUTQ = 0x541B, 0x5411
 
 ICMP_DEST_UNREACH, ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED = 3, 12, 11
@@ -142,6 +143,16 @@ def udp4_lib_lookup(net: NetNamespace, saddr: int, sport: int, daddr: int, dport
 # ---- receiving
 
 
+def _route(sk: Sock, daddr: int) -> Any:
+    """The route of a datagram; OSError if there is none, which is counted. Linux: ip_route_output_flow()'s callers."""
+    try:
+        return sk.af_ops.route(sk.net, sk, daddr, sk.saddr, sk.bound_dev)
+    except OSError as error:
+        if error.errno == ENETUNREACH:
+            sk.net.snmp["IpOutNoRoutes"] += 1
+        raise
+
+
 def udp_rcv(skb: SkBuff) -> None:
     """A datagram reached this namespace. Linux: __udp4_lib_rcv()."""
     net, uh = skb.net, skb.l4
@@ -152,6 +163,9 @@ def udp_rcv(skb: SkBuff) -> None:
         net.snmp["UdpInErrors"] += 1
         return drop(skb, DropReason.UDP_CSUM)
     sk = udp4_lib_lookup(net, skb.ip.saddr, uh.sport, skb.ip.daddr, uh.dport, skb.iif)
+    if sk is None and skb.dst.type in (RTN_BROADCAST, RTN_MULTICAST):  # __udp4_lib_mcast_deliver(): nobody is told
+        net.snmp["UdpIgnoredMulti"] += 1
+        return drop(skb, DropReason.NO_SOCKET)
     if sk is None:
         skb.ct = None  # Linux: nf_reset_ct(), so the error below is looked up by what it quotes
         net.snmp["UdpNoPorts"] += 1
@@ -246,7 +260,7 @@ class UdpProto(Proto):
     def connect(self, sk: Sock, addr: tuple[int, int], timeout: int | None) -> None:
         """Only this peer from now on. Linux: __ip4_datagram_connect()."""
         sk.dst = None
-        dst = sk.af_ops.route(sk.net, sk, addr[0], sk.saddr, sk.bound_dev)
+        dst = _route(sk, addr[0])
         if dst.type == RTN_BROADCAST and not sk.flags & SOCK_BROADCAST:
             raise oserror(EACCES)
         if not sk.saddr:
@@ -283,7 +297,7 @@ class UdpProto(Proto):
             sk.net.snmp["IpOutDiscards"] += 1
             raise_sock_error(sk)
             raise oserror(EPIPE)
-        dst = sk.af_ops.route(sk.net, sk, daddr or 0x7F000001, sk.saddr, sk.bound_dev)
+        dst = _route(sk, daddr or 0x7F000001)
         if dst.type == RTN_BROADCAST and not sk.flags & SOCK_BROADCAST:
             raise oserror(EACCES)
         header = UdpHdr(sk.sport, dport)

@@ -239,7 +239,7 @@ def _rcv_slow(tp: TcpSock, skb: SkBuff, th: TcpHdr) -> None:
         tp.data_segs_in += skb.gso_segs
     if not th.flags & (ACK | RST | SYN):
         return drop(skb, DropReason.TCP_FLAGS)
-    if not tcp_validate_incoming(tp, skb, seq):
+    if not tcp_validate_incoming(tp, skb, seq, 1):
         return None
     reason = tcp_ack(tp, skb, FLAG_SLOWPATH | FLAG_UPDATE_TS_RECENT)
     if reason < 0:
@@ -274,8 +274,9 @@ def _disordered_ack(tp: TcpSock, skb: SkBuff, seq: int) -> bool:
     return late <= tp.rto // MSEC
 
 
-def tcp_validate_incoming(tp: TcpSock, skb: SkBuff, seq: int) -> bool:
-    """PAWS, sequence number, RST and SYN are in order; if not, the segment was answered and dropped. Linux: the same."""
+def tcp_validate_incoming(tp: TcpSock, skb: SkBuff, seq: int, syn_inerr: int = 0) -> bool:
+    """PAWS, sequence number, RST and SYN are in order; if not, the segment was answered and dropped. `syn_inerr`: a SYN counts in
+    TcpInErrs (1 from tcp_rcv_established(), 0 from tcp_rcv_state_process()). Linux: the same."""
     th = skb.l4
     flags, opt = th.flags, th.options
     end_seq = seq + skb.plen + (flags & FIN != 0) + (flags & SYN != 0)
@@ -292,7 +293,7 @@ def tcp_validate_incoming(tp: TcpSock, skb: SkBuff, seq: int) -> bool:
             if seq == tp.rcv_nxt - 1 and tp.state in (TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING):
                 tcp_reset(tp)
         elif flags & SYN:
-            return _syn_challenge(tp, skb)
+            return _syn_challenge(tp, skb, syn_inerr)
         elif skb.plen or not tcp_oow_rate_limited(tp, "TcpExtTCPACKSkippedSeq"):
             tcp_send_dupack(tp, seq, end_seq)
         return _discard(skb, reason)
@@ -305,11 +306,12 @@ def tcp_validate_incoming(tp: TcpSock, skb: SkBuff, seq: int) -> bool:
     if flags & SYN:  # fourth, check the SYN bit. RFC 5961 4.2
         if tp.state == TCP_SYN_RECV and flags & ACK and end_seq == tp.rcv_nxt and th.ack_seq == tp.snd_nxt & M32:
             return True  # the SYN-ACK of a simultaneous open
-        return _syn_challenge(tp, skb)
+        return _syn_challenge(tp, skb, syn_inerr)
     return True
 
 
-def _syn_challenge(tp: TcpSock, skb: SkBuff) -> bool:
+def _syn_challenge(tp: TcpSock, skb: SkBuff, syn_inerr: int) -> bool:
+    tp.net.snmp["TcpInErrs"] += syn_inerr
     tp.net.snmp["TcpExtTCPSYNChallenge"] += 1
     tcp_send_challenge_ack(tp)
     return _discard(skb, DropReason.TCP_INVALID_SYN)
