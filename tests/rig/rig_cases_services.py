@@ -22,7 +22,7 @@ def _talk(client: str, server: str, target: str, before: str = "") -> str:
         {server}: listen L 8080
         {client}: connect C {target} from=:41000 timeout=0.5
         {server}: accept S L timeout=0.2
-        {client}: send C 5
+        {client}: send C 5 timeout=0.3
         {server}: recv S 100 timeout=0.2
         {server}: send S 7
         {client}: recv C 100 timeout=0.2

@@ -25,6 +25,9 @@ SAMPLE = (
     "bind-tcp-bound", "bind-tcp-timewait", "bind-udp-bound", "close-unread", "linger-0", "half-close", "reset-before-accept", "shutdown-rdwr",
     "udp-refused", "udp-df", "svc-clusterip-c1-w2-nf1", "svc-clusterip-c1-w1-nf0", "svc-clusterip-n1-w2-nf1", "svc-clusterip-w1-w1-nf1",
     "svc-nodeport-out-w1-nf1", "svc-nodeport-out-w2-nf0", "svc-nodeport-n2-w1-nf1",
+    "svc-nodeport-local-out-w1-nf1", "svc-nodeport-local-out-w2-nf1", "svc-none-out-w1-nf1", "svc-none-c1-w1-nf0", "svc-pod-c1-w1-nf0", "svc-dns-c1",
+    "svc-gone-c1", "svc-entry-deleted", "svc-client-reset", "connect-refused", "connect-input-tcp-reset", "handshake-bare", "accept-overflow-0-2-abort0",
+    "delayed-ack", "nagle",
 )
 RECORDED: dict[str, dict[str, Any]] = {family: load(family).get("cases", {}) for family in FAMILIES}
 ROWS = [(family, case) for family, cases in FAMILIES.items() for case in cases]

@@ -67,15 +67,15 @@ TYPE_NAMES = {0: "EchoReps", 3: "DestUnreachs", 4: "SrcQuenchs", 5: "Redirects",
 
 
 class InetPeer:
-    """What is remembered about one target of errors. tokens and last: ns. Linux: struct inet_peer."""
+    """What is remembered about one target of errors and redirects, which share `last`: after a redirect no limited error goes there
+    for icmp_ratelimit. tokens and last: ns. Linux: struct inet_peer (rate_tokens, rate_last, n_redirects)."""
 
-    __slots__ = ("tokens", "last", "redirects", "redirect_last")
+    __slots__ = ("tokens", "last", "redirects")
 
     def __init__(self, now: int) -> None:
         self.tokens: int = 0
         self.last: int = now - 60 * SEC
         self.redirects: int = 0
-        self.redirect_last: int = now
 
 
 class IcmpState:
@@ -240,14 +240,14 @@ def ip_rt_send_redirect(skb: SkBuff) -> None:
     if not max_conf(net, rt.dev, "send_redirects"):
         return
     peer, now = net.icmp.peer(skb.ip.saddr), net.loop.now
-    if now > peer.redirect_last + REDIRECT_SILENCE:
-        peer.redirects = 0
+    if now > peer.last + REDIRECT_SILENCE:
+        peer.tokens = peer.redirects = 0
     if peer.redirects >= REDIRECT_NUMBER:
-        peer.redirect_last = now
+        peer.last = now
         return
-    if peer.redirects == 0 or now > peer.redirect_last + (REDIRECT_LOAD << peer.redirects):
+    if peer.redirects == 0 or now > peer.last + (REDIRECT_LOAD << peer.redirects):
         icmp_send(skb, ICMP_REDIRECT, ICMP_REDIR_HOST, rt.nexthop)
-        peer.redirect_last = now
+        peer.last = now
         peer.redirects += 1
 
 

@@ -16,6 +16,7 @@ from kubenet.userland.resolver import getaddrinfo as _kn_getaddrinfo
 from kubenet.userland.shims import proc, sys_
 
 gaierror, herror, error, timeout = _kn_host.gaierror, _kn_host.herror, OSError, TimeoutError
+_POLLOUT, _POLLERR = 4, 8
 _SAME = ("htonl htons ntohl ntohs inet_aton inet_ntoa inet_ntop inet_pton CMSG_LEN CMSG_SPACE").split()
 
 
@@ -142,13 +143,19 @@ class socket:  # noqa: N801
         return fd, address
 
     def connect(self, address: Any, /) -> None:
-        sys, target, limit = self._kn_proc.sys, self._address(address), self._kn_timeout
+        """With a timeout: a connect() that does not wait, poll(), SO_ERROR, as CPython's internal_connect(). The kernel can tell:
+        its socket is still connecting (SS_CONNECTING) for the next connect(), and is not disconnected by an error."""
+        sys, fd, target, limit = self._kn_proc.sys, self._fd(), self._address(address), self._kn_timeout
         try:
-            sys.connect(self._fd(), target, _ns(limit))
+            sys.connect(fd, target, 0 if limit else _ns(limit))
         except OSError as problem:
-            if limit and problem.errno in (errno.EINPROGRESS, errno.EAGAIN):
+            if not limit or problem.errno != errno.EINPROGRESS:
+                raise
+            if not sys.poll([(fd, _POLLOUT | _POLLERR)], _ns(limit)):
                 raise TimeoutError("timed out") from None
-            raise
+            error = int(sys.getsockopt(fd, 1, 4))  # SOL_SOCKET, SO_ERROR
+            if error:
+                raise OSError(error, os.strerror(error)) from None
 
     def connect_ex(self, address: Any, /) -> int:
         try:
