@@ -123,13 +123,15 @@ def choose(pod: Obj, nodes: list[Obj], placement: Placement) -> tuple[str, dict[
     best: tuple[int, int, str] | None = None
     owner = (controller_of(pod) or {}).get("uid", "")
     wanted = host_ports(pod)
+    is_choosy = bool(wanted) or "nodeSelector" in pod["spec"] or "affinity" in pod["spec"]
     for node in nodes:
-        name = node["metadata"]["name"]
+        name, spec = node["metadata"]["name"], node["spec"]
         taken = placement.pods.get(name, {})
-        reason = reason_against(pod, wanted, node, taken.values())
-        if reason:
-            reasons[reason] = reasons.get(reason, 0) + 1
-            continue
+        if is_choosy or "taints" in spec or "unschedulable" in spec:
+            reason = reason_against(pod, wanted, node, taken.values())
+            if reason:
+                reasons[reason] = reasons.get(reason, 0) + 1
+                continue
         siblings = placement.siblings.get((name, owner), 0) if owner else 0
         score = (siblings, len(taken), name)
         best = score if best is None or score < best else best

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from kubenet.cluster.controllers.common import is_ready
 from kubenet.cluster.store import key_of
 
 if TYPE_CHECKING:
@@ -57,12 +58,11 @@ def _pod(cluster: Cluster, pod: Obj) -> str:
     if pod["metadata"].get("deletionTimestamp"):
         return f"pod/{name}: Terminating"
     phase = status.get("phase", "Pending")
-    if phase in ("Succeeded", "Failed") or stuck_reason(pod):
+    if is_ready(pod) or phase in ("Succeeded", "Failed") or stuck_reason(pod):
         return ""
     if not pod["spec"].get("nodeName"):
         return f"pod/{name}: not scheduled yet"
-    ready: Obj = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
-    if ready.get("status") == "True" or phase == "Running" and _probes_say_no(cluster, pod):
+    if phase == "Running" and _probes_say_no(cluster, pod):
         return ""
     waiting = [s["state"]["waiting"]["reason"] for s in status.get("containerStatuses") or [] if "waiting" in s.get("state", {})]
     return f"pod/{name}: {waiting[0] if waiting else phase}"

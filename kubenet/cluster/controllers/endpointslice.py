@@ -166,10 +166,14 @@ class ServiceIndex:
         """Keys of the Services that select any of these states of a pod."""
         self._refresh()
         keys: dict[Key, None] = {}
+        seen: dict[str, str] | None = None
         for pod in pods:
             if pod is None:
                 continue
             labels = pod["metadata"].get("labels") or {}
+            if labels == seen:
+                continue                               # most changes of a pod leave its labels as they are
+            seen = labels
             namespace = pod["metadata"].get("namespace", "")
             for label, value in labels.items():
                 for key, selector in self._by_label.get((namespace, label, value), ()):
@@ -187,6 +191,15 @@ class EndpointSliceController(Controller):
     def __init__(self, store: Store, **kwargs: Any) -> None:
         super().__init__(store, **kwargs)
         self.services = ServiceIndex(store)
+        self._zones: tuple[int, dict[str, str]] = -1, {}            # writes of Nodes so far, and what they say
+
+    def zones(self) -> dict[str, str]:
+        """Node names -> zones."""
+        version = self.store.log("Node").length
+        if version != self._zones[0]:
+            self._zones = version, {n["metadata"]["name"]: (n["metadata"].get("labels") or {}).get(ZONE, "")
+                                    for n in self.store.iter("Node")}
+        return self._zones[1]
 
     def keys_for(self, event: Event) -> Iterable[Key]:
         obj = event.obj
@@ -215,8 +228,7 @@ class EndpointSliceController(Controller):
             return None
         wanted: list[selectors.Requirement] = [(k, "=", (v,)) for k, v in service["spec"]["selector"].items()]
         pods = self.store.list("Pod", key[0], wanted)
-        zones = {n["metadata"]["name"]: (n["metadata"].get("labels") or {}).get(ZONE, "") for n in self.store.iter("Node")}
-        self._write(service, placed(desired_endpoints(service, pods, zones), have), have)
+        self._write(service, placed(desired_endpoints(service, pods, self.zones()), have), have)
         return None
 
     def _write(self, service: Obj, slices: list[tuple[Obj | None, PortKey, list[Obj]]], have: list[Obj]) -> None:

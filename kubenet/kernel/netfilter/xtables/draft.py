@@ -9,7 +9,7 @@ That is what libiptc and the kernel do (setsockopt IPT_SO_SET_REPLACE), with the
 The kernel refuses loops (ELOOP), jumps to built-in chains, extensions without their -p, in a wrong table, or reachable from
 a wrong hook (EINVAL), and puts the reason into its log.
 
-Sources: Linux ip_tables.c translate_table(), mark_source_chains(), check_match(), x_tables.c xt_check_match(),
+Sources: Linux ip_tables.c translate_table(), check_match(), x_tables.c xt_check_match(),
 xt_check_target(); iptables 1.8.9 libiptc.c TC_COMMIT().
 """
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from kubenet.kernel.netfilter.core import HOOK_NAMES
 from kubenet.kernel.netfilter.xtables.errors import IptcError
+from kubenet.kernel.netfilter.xtables.reach import kernel_error, mark_source_chains, marks_after
 from kubenet.kernel.netfilter.xtables.spec import STANDARD, ChainSpec, Extension, RuleSpec, chain_spec, count_references
 
 if TYPE_CHECKING:
@@ -214,39 +215,6 @@ class Work:
 # --- what the kernel checks ------------------------------------------------------------------------------------------------
 
 
-def mark_source_chains(table: Table, chains: dict[str, ChainSpec]) -> dict[str, int]:
-    """chain -> bit set of the hooks it can be reached from. ELOOP if chains lead to themselves."""
-    reach: dict[str, int] = {}
-    for base, hook in table.builtin.items():
-        bit = 1 << hook
-        path: dict[str, bool] = {base: True}  # True: being walked
-        reach[base] = reach.get(base, 0) | bit
-        stack = [(base, iter(chains[base].jumps))]
-        while stack:
-            name, jumps = stack[-1]
-            for jump in jumps:
-                if jump in table.builtin:
-                    raise kernel_error(table, f"{table.module}: bad jump from {name} to built-in chain {jump}", errno.EINVAL)
-                state = path.get(jump)
-                if state is None:
-                    path[jump] = True
-                    reach[jump] = reach.get(jump, 0) | bit
-                    stack.append((jump, iter(chains[jump].jumps)))
-                    break
-                if state:
-                    raise IptcError(errno.ELOOP)
-            else:
-                path[name] = False
-                stack.pop()
-    return reach
-
-
-def kernel_error(table: Table, words: str, number: int) -> IptcError:
-    """The refusal, its reason already in the kernel log."""
-    table.net.host.printk(f"x_tables: {words}")
-    return IptcError(number)
-
-
 def check_table(table: Table, chains: dict[str, ChainSpec]) -> dict[str, int]:
     """The kernel takes these chains: returns the hooks that lead to each. Raises IptcError. Linux: translate_table().
 
@@ -264,7 +232,12 @@ def check_table(table: Table, chains: dict[str, ChainSpec]) -> dict[str, int]:
                 raise kernel_error(table, f"{table.module}: bad jump from {chain.name} to built-in chain {jump}", errno.EINVAL)
         old = before.get(chain.name)
         same = same and old is not None and old.jumps == chain.jumps
-    reach = known if same else mark_source_chains(table, chains)
+    if same:
+        reach = known
+    elif known:
+        reach = marks_after(table, before, known, chains, changed)
+    else:
+        reach = mark_source_chains(table, chains)
     if not same:
         changed = [chain for name, chain in chains.items()
                    if before.get(name) is not chain or reach.get(name, 0) != known.get(name, 0)]
