@@ -28,8 +28,22 @@ class Station:
     `iptables -L --line-numbers` shows, 0 for none, -1 for the policy; ct: a conntrack summary or ""; data: more, by name.
     """
 
-    __slots__ = ("t", "host", "netns", "dev", "func", "what", "hook", "prio", "table", "chain", "rule", "verdict", "proto",
-                 "saddr", "sport", "daddr", "dport", "length", "mark", "ct", "data")
+    # on the class, so that a station stores what it has: most have nothing of a table's
+    hook: int = -1
+    prio: int = 0
+    table: str = ""
+    chain: str = ""
+    rule: int = 0
+    verdict: str = ""
+    proto: int = 0
+    saddr: int = 0
+    sport: int = 0
+    daddr: int = 0
+    dport: int = 0
+    length: int = 0
+    mark: int = 0
+    ct: str = ""
+    data: dict[str, Any] | None = None
 
     def __init__(self, t: int, host: str, netns: str, dev: str, func: str, what: str) -> None:
         self.t = t
@@ -38,21 +52,6 @@ class Station:
         self.dev = dev
         self.func = func
         self.what = what
-        self.hook: int = -1
-        self.prio: int = 0
-        self.table: str = ""
-        self.chain: str = ""
-        self.rule: int = 0
-        self.verdict: str = ""
-        self.proto: int = 0
-        self.saddr: int = 0
-        self.sport: int = 0
-        self.daddr: int = 0
-        self.dport: int = 0
-        self.length: int = 0
-        self.mark: int = 0
-        self.ct: str = ""
-        self.data: dict[str, Any] | None = None
 
 
 class PacketTrace:

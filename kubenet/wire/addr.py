@@ -15,6 +15,7 @@ printed in RFC 5952's canonical form. Mistakes raise ValueError with a sentence 
 from __future__ import annotations
 
 import socket as _host_socket
+from functools import lru_cache
 
 AF_INET = 2
 AF_INET6 = 10
@@ -34,6 +35,7 @@ def ip4(text: str) -> int:
         raise ValueError(f"{text!r} is not an IPv4 address; write four numbers from 0 to 255, like 10.48.1.5") from None
 
 
+@lru_cache(maxsize=4096)
 def ip4_text(addr: int) -> str:
     """Dotted quad."""
     return f"{addr >> 24 & 255}.{addr >> 16 & 255}.{addr >> 8 & 255}.{addr & 255}"

@@ -34,7 +34,7 @@ from kubenet.kernel.ipv4.route import (
     DST_FAKE_RTABLE,
     RTN_UNICAST,
     Dst,
-    ip_route_input_slow,
+    ip_route_input_noref,
     ip_route_output_key,
 )
 from kubenet.kernel.netfilter.core import (
@@ -106,17 +106,17 @@ def br_nf_pre_routing(skb: SkBuff, hook: int) -> int:
 def _pre_routing_finish_dnat(skb: SkBuff, br: Bridge, note: NfBridge) -> int:
     """DNAT changed the destination: where does the packet go now? Linux: br_nf_pre_routing_finish()."""
     net, ip = skb.net, skb.ip
-    dst = ip_route_input_slow(net, ip.daddr, ip.saddr, br, skb.mark, ip.tos)
-    if isinstance(dst, int) or (dst.error == errno.EHOSTUNREACH and not br.conf.forwarding):
+    reason = ip_route_input_noref(skb, br)
+    dst = skb.dst
+    if reason or (dst.error == errno.EHOSTUNREACH and not br.conf.forwarding):
         try:  # "Bridged-and-DNAT'ed traffic doesn't require ip_forwarding."
             out = ip_route_output_key(net, ip.daddr, 0, 0, 0, ip.tos)
         except OSError:
             out = None
         if br.conf.forwarding or out is None or out.dev is not br:
-            drop(skb, dst if isinstance(dst, int) else DropReason.IP_INADDRERRORS)
+            drop(skb, reason or DropReason.IP_INADDRERRORS)
             return STOLEN
-        dst = out
-    skb.dst = dst
+        skb.dst = dst = out
     if not dst.error and dst.dev is br:
         return br_nf_pre_routing_finish_bridge(skb, br, note)
     skb.eth.dst = br.addr  # type: ignore[union-attr]

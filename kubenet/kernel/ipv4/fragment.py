@@ -219,7 +219,7 @@ def ip_expire(queue: FragQueue) -> None:
     net.frags.kill(queue)
     net.snmp["IpReasmTimeout"] += 1
     head = queue.pieces.get(0)
-    if head is not None and head.dev is not None and ip_route_input_noref(head) == 0 and head.dst.type == RTN_LOCAL:
+    if head is not None and head.dev is not None and ip_route_input_noref(head, head.dev) == 0 and head.dst.type == RTN_LOCAL:
         net.icmp.send(head, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0)
     for index, piece in enumerate(queue.pieces.values()):
         drop(piece, DropReason.NOT_SPECIFIED if index else DropReason.FRAG_REASM_TIMEOUT)  # counted once

@@ -61,7 +61,7 @@ def ip_rcv_finish(skb: SkBuff) -> None:
     """The route decides where the packet goes. Linux: ip_rcv_finish(), dst_input()."""
     dst = skb.dst
     if dst is None:
-        reason = ip_route_input_noref(skb)
+        reason = ip_route_input_noref(skb, skb.dev)
         if reason:
             return drop(skb, reason)
         dst = skb.dst

@@ -1,7 +1,7 @@
 """Routing: which device, which next hop, which source address.
 
     ip_route_output_key(net, daddr, ...) -> Dst     for packets made here; raises OSError as connect() would
-    ip_route_input_noref(skb) -> 0 or DropReason    for packets that came in; sets skb.dst
+    ip_route_input_noref(skb, dev) -> 0 or DropReason   for packets that came in; sets skb.dst
     fib_lookup(net, daddr, ...) -> Route or None    the forwarding table itself (fib.py), through the policy rules
 
 The answer is a Dst, cached per (daddr, saddr, device, mark, tos) in net.dst_cache. `net.rt_genid` moves with every
@@ -312,12 +312,12 @@ def _make_dst(net: NetNamespace, dev: NetDevice, daddr: int, saddr: int, route: 
 # -- input -----------------------------------------------------------------------------------------------------------
 
 
-def ip_route_input_noref(skb: SkBuff) -> int:
-    """skb.dst is set, and 0; or the DropReason. A dst may carry an error: then ip_error() answers.
+def ip_route_input_noref(skb: SkBuff, dev: NetDevice) -> int:
+    """skb, which came in on dev, has its dst, and 0; or the DropReason. A dst may carry an error: then ip_error() answers.
 
     Linux: ip_route_input_noref().
     """
-    net, ip, dev = skb.net, skb.ip, skb.dev
+    net, ip = skb.net, skb.ip
     key = (ip.daddr, ip.saddr, dev.ifindex, skb.mark, ip.tos, 1)
     dst: Dst | None = net.dst_cache.get(key)
     if dst is not None and dst.genid == net.rt_genid and (not dst.expires or dst.expires > net.loop.now):

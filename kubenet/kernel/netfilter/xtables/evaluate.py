@@ -53,18 +53,10 @@ def record(skb: SkBuff, ctx: Ctx, chain: str, rule: int, verdict: str, tried: in
         ctx.net.host.printk(f"TRACE: {table.name}:{chain}:{kind}:{number} {packet_text(skb, 15)}")
     if skb.tr is not None:
         s = station(skb, "ipt_do_table", text)
-        s.hook, s.table, s.chain, s.rule, s.verdict = ctx.hook, table.name, chain, rule, verdict
-        s.prio = table_priority(table.name, ctx.hook)
+        s.hook, s.prio, s.table, s.chain, s.rule, s.verdict = ctx.hook, ctx.prio, table.name, chain, rule, verdict
         s.data = {"tried": tried}
         if ctx.dice is not None:
             s.data["dice"] = ctx.dice
-
-
-def table_priority(table: str, hook: int) -> int:
-    """At which priority of the hook the table is asked."""
-    from kubenet.kernel.netfilter.xtables.table import TABLES
-
-    return TABLES[table][hook]
 
 
 def entries(skb: SkBuff, chain: ChainSpec, plain: bool) -> Sequence[Entry]:
@@ -119,7 +111,7 @@ def evaluate(table: Table, skb: SkBuff, hook: int, plain: bool = False) -> int:
     name = HOOK_NAMES[hook]
     chain = ctx.chains[name]
     try:
-        verdict = run_chain(skb, ctx, chain, plain)
+        verdict = run_chain(skb, ctx, chain, plain) if chain.rules else RETURN
     except HotDrop as reason:
         record(skb, ctx, name, 0, "DROP", len(chain.rules), f"hotdrop: {reason}")
         return DROP

@@ -50,12 +50,13 @@ class HotDrop(Exception):  # noqa: N818  Linux's word
 class Ctx:
     """What a rule may know beside the packet: the table, its namespace, the hook. One per table and hook."""
 
-    __slots__ = ("table", "net", "hook", "chains", "counters", "state", "dice")
+    __slots__ = ("table", "net", "hook", "prio", "chains", "counters", "state", "dice")
 
-    def __init__(self, table: Table, net: NetNamespace, hook: int) -> None:
+    def __init__(self, table: Table, net: NetNamespace, hook: int, prio: int) -> None:
         self.table = table
         self.net = net
         self.hook = hook
+        self.prio = prio  # at which priority of the hook the table is asked
         self.chains: dict[str, ChainSpec] = {}
         self.counters: dict[str, list[int]] = {}
         self.state: dict[Any, Any] = {}

@@ -65,7 +65,7 @@ class Table:
         self.generation: int = 0
         self.reach: dict[str, int] = {}  # chain -> hooks that lead to it, as of the last commit
         self.tracked: bool = False  # its rules have switched connection tracking on
-        self.ctx: dict[int, Ctx] = {hook: Ctx(self, net, hook) for hook in TABLES[name]}
+        self.ctx: dict[int, Ctx] = {hook: Ctx(self, net, hook, prio) for hook, prio in TABLES[name].items()}
         self.publish()
 
     def publish(self) -> None:
