@@ -114,7 +114,7 @@ def _condition(old: Obj | None, kind: str, value: bool, reason: str, message: st
         out["reason"] = reason
     if message:
         out["message"] = message
-    return out
+    return old if old is not None and old == out else out  # what has not changed is shared by all versions of the pod
 
 
 def container_status(r: ContainerRecord, place: Place) -> Obj:

@@ -198,11 +198,13 @@ class Container:
         failure = errno.ENOENT
         for directory in env.get("PATH", PATH).split(":"):
             path = f"{directory or '.'}/{name}"
-            if self.vfs.exists(path, cwd):
+            try:
                 node = self.vfs.peek(path, cwd)
-                if isinstance(node, RegFile) and node.mode & 0o111:
-                    return path
-                failure = errno.EACCES
+            except OSError:
+                continue
+            if isinstance(node, RegFile) and node.mode & 0o111:
+                return path
+            failure = errno.EACCES
         raise oserror(failure)
 
     def _new_process(self, argv: list[str], main: Main, fds: FdTable, env: Mapping[str, str], cwd: str, ppid: int) -> Process:

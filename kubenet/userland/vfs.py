@@ -537,8 +537,10 @@ class Vfs:
         literal = not any(c in part for c in "*?[")
         for base in bases:
             if literal:
-                if self.exists(base + part, cwd):
-                    yield base + part + ("/" if more else "")
+                if more:
+                    yield base + part + "/"  # what comes next finds out whether it is there
+                elif self.exists(base + part, cwd):
+                    yield base + part
                 continue
             try:
                 names = self.listdir(base or ".", cwd)

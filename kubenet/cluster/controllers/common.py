@@ -28,7 +28,11 @@ def owner_ref(owner: Obj) -> Obj:
 
 def controller_of(obj: Obj) -> Obj | None:
     """The reference to the object's controller, if it has one."""
-    return next((r for r in obj["metadata"].get("ownerReferences", ()) if r.get("controller")), None)
+    for ref in obj["metadata"].get("ownerReferences", ()):
+        if ref.get("controller"):
+            found: Obj = ref
+            return found
+    return None
 
 
 def owner_key(obj: Obj, kind: str) -> Key | None:
@@ -39,7 +43,11 @@ def owner_key(obj: Obj, kind: str) -> Key | None:
 
 def condition(obj: Obj, type_: str) -> Obj | None:
     """The status condition of this type."""
-    return next((c for c in (obj.get("status") or {}).get("conditions", ()) if c.get("type") == type_), None)
+    for entry in (obj.get("status") or {}).get("conditions", ()):
+        if entry.get("type") == type_:
+            found: Obj = entry
+            return found
+    return None
 
 
 def is_ready(pod: Obj) -> bool:

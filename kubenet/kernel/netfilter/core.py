@@ -17,7 +17,7 @@ Sources: Linux net/netfilter/core.c nf_hook_slow(), include/uapi/linux/netfilter
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from kubenet.kernel.skbuff import SkBuff
@@ -65,9 +65,7 @@ class Hooks:
     def __init__(self) -> None:
         self.deferred: Callable[[], None] | None = None  # makes rules that nobody has needed yet: nf_defer()
         self.entries: dict[tuple[int, int], list[HookEntry]] = {}
-        self.run: dict[int, list[list[HookFn]]] = {
-            pf: [[], [], [], [], []] for pf in (NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_BRIDGE)
-        }
+        self.run: dict[int, list[Sequence[HookFn]]] = {pf: [()] * 5 for pf in (NFPROTO_IPV4, NFPROTO_IPV6, NFPROTO_BRIDGE)}
 
 
 def nf_register_net_hook(net: NetNamespace, pf: int, hook: int, priority: int, fn: HookFn, name: str) -> None:
