@@ -55,7 +55,7 @@ def test_states_as_ctstate_names_them(world: World) -> None:
 
 def test_nothing_is_tracked_until_somebody_needs_it() -> None:
     world = World(track=False)
-    assert world.net.nf.run[NFPROTO_IPV4][PREROUTING] == []
+    assert not world.net.nf.run[NFPROTO_IPV4][PREROUTING]
     nf_ct_netns_get(world.net)
     nf_ct_netns_get(world.net)
     world.deliver(c("S", 1000))
