@@ -1,8 +1,9 @@
 """Stations: the way of one packet, written down only for packets that are armed.
 
 `skb.tr` is None, or the packet's PacketTrace. Every station on the path tests it inline (17 ns when off) and appends a
-Station when it is set. Armed are packets that somebody asked for, the first packet of each connection, and others while a
-token bucket of `rate` packets per virtual second lasts; bulk transfers outrun the bucket and pay nothing. A dropped packet
+Station when it is set. Armed are packets that somebody asked for, the first packet of each connection while a token bucket
+of FIRST_RATE per virtual second lasts, and others while one of `rate` does; floods of connections and bulk transfers outrun
+their buckets and pay nothing. A dropped packet
 is armed from its drop on. Arming reads no state and changes none, so a packet of the past that was not armed is shown by
 running that stretch again with it armed: it comes with the same id.
 
@@ -18,6 +19,7 @@ from typing import Any
 from kubenet.units import SEC
 
 RATE = 2000
+FIRST_RATE = 500
 KEEP = 20_000
 
 
@@ -68,12 +70,13 @@ class PacketTrace:
 class Tracer:
     """Which packets are armed, and the ring of those that were."""
 
-    __slots__ = ("rate", "keep", "left", "window_end", "packets", "want", "arm_all", "subscribers")
+    __slots__ = ("rate", "keep", "left", "firsts_left", "window_end", "packets", "want", "arm_all", "subscribers")
 
     def __init__(self) -> None:
         self.rate: int = RATE
         self.keep: int = KEEP
         self.left: int = RATE
+        self.firsts_left: int = FIRST_RATE
         self.window_end: int = SEC
         self.packets: dict[int, PacketTrace] = {}
         self.want: dict[int, bool] = {}  # ids asked for by a re-run
@@ -82,14 +85,16 @@ class Tracer:
 
     def wants(self, now: int, packet_id: int, first: bool) -> bool:
         """Should this new packet be armed? `first`: it opens a connection."""
-        if first or self.arm_all or packet_id in self.want:
+        if self.arm_all or packet_id in self.want:
             return True
-        if self.rate == 0:
-            return False
         if now >= self.window_end:
             self.window_end = now - now % SEC + SEC
             self.left = self.rate
-        if self.left > 0:
+            self.firsts_left = FIRST_RATE
+        if first and self.firsts_left > 0:
+            self.firsts_left -= 1
+            return True
+        if self.left > 0 and self.rate:
             self.left -= 1
             return True
         return False
