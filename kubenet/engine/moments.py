@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kubenet.errors import KubenetError, NotFoundError, NotReachedError, UsageError, WrongMomentError
 from kubenet.query.crossings import Crossings
 from kubenet.query.expr import Facts, Question, parse
-from kubenet.query.expr.evaluate import Absent
+from kubenet.query.expr.records import Absent
 from kubenet.units import MSEC, SEC, format_ns
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Until:
         return self.over
 
     def answer(self, ok: bool, began: int) -> Header:
-        """What goes back. NotReachedError if the time was up."""
+        """What goes back; nothing is looked at any more. NotReachedError if the time was up."""
+        self.facts.close()
         if self.error is not None:
             raise self.error
         now = self.facts.now
@@ -72,6 +73,7 @@ def until(service: Service, header: Header) -> Header | None:
     except Absent:
         pass  # a socket that is not open yet
     except (UsageError, NotFoundError):
+        facts.close()
         raise
     except KubenetError:
         pass  # a pod that does not run yet

@@ -101,12 +101,14 @@ def _size(result: Any) -> int:
 class Sys:
     """System calls on behalf of one process. All raise OSError with Linux's errno."""
 
-    __slots__ = ("proc", "loop", "calls", "kill_at", "_instant", "_at_instant")
+    __slots__ = ("proc", "loop", "calls", "errno", "results", "kill_at", "_instant", "_at_instant")
 
     def __init__(self, proc: Process) -> None:
         self.proc = proc
         self.loop = proc.container.loop
         self.calls = 0
+        self.errno = 0  # of the last call that failed
+        self.results: dict[str, int] = {}  # call -> sum of what it returned: bytes, for those that move bytes
         self.kill_at = watchdog.planned(proc.label, proc.started)
         self._instant = -1
         self._at_instant = 0
@@ -117,6 +119,11 @@ class Sys:
         task = current_or_none()
         now = self.loop.now
         self.loop.ledger.add((now, "sys", task.name if task is not None else self.proc.label, name, result))
+        if result >= 0:
+            self.results[name] = self.results.get(name, 0) + result
+        else:
+            self.errno = -result
+            self.results.setdefault(name, 0)
         if task is not None:
             self.tick()
             if self.proc.pending and task is self.proc.task:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kubenet.cluster.cluster import Cluster
 from kubenet.errors import KubenetError, NotFoundError, UsageError
 from kubenet.query.expr import Facts, parse
-from kubenet.query.expr.evaluate import Absent
+from kubenet.query.expr.records import Absent
 
 PODS = Path(__file__).resolve().parents[2] / "manifests" / "pods"
 SEC = 1_000_000_000
@@ -201,7 +201,75 @@ def test_what_is_not_there(cluster: Cluster, ask: Any) -> None:
         ask("socks('web-0', state='ESTABLISHED')")
 
 
+def test_the_wire_as_tcpdump_shows_it(cluster: Cluster) -> None:
+    """One request: what tcpdump prints of the pod's device, and what questions know of it."""
+    facts = Facts(cluster)
+    ask = lambda text: parse(text).value(facts)  # noqa: E731
+    assert ask("wire('client/eth0').packets() == [] and wire('client').first is None")
+    printed: list[bytes] = []
+    dump = cluster.start_exec("client", ["tcpdump", "-nn", "-i", "eth0", "tcp"], on_output=lambda fd, data: printed.append(data))
+    cluster.run(SEC)
+    cluster.exec("client", ["curl", "-s", "http://10.96.0.1/"])
+    cluster.run(SEC)
+    dump.kill(2)
+    cluster.run(SEC)
+    lines = [line.split(" IP ", 1) for line in b"".join(printed).decode().splitlines() if " IP " in line]
+    ends = [rest.split(": ", 1)[0].split(" > ") for _, rest in lines]
+    assert len(lines) >= 10 and ask("count(wire('client/eth0').packets(proto='tcp'))") == len(lines)
+    dotted = ask("wire('client/eth0').packets(flags='S')[0].src").replace(":", ".")
+    assert [dotted, "10.96.0.1.80"] == next(end for end, (_, rest) in zip(ends, lines, strict=True) if "Flags [S]" in rest)
+    assert ask("count(wire('client/eth0').packets(src='10.96.0.1:80'))") == sum(src == "10.96.0.1.80" for src, _ in ends)
+    assert ask("count(wire('client/eth0').packets(flags='S.', out=False))") == sum("Flags [S.]" in rest for _, rest in lines) == 1
+    assert ask("wire('client').last.t >= wire('client').first.t and count(wire('client').gaps_ms) == count(wire('client').packets()) - 1")
+    stamps = [float(time.split(":")[2]) for time, _ in lines]
+    assert ask("wire('client/eth0').packets(proto='tcp').gaps_ms")[0] == pytest.approx(1000 * (stamps[1] - stamps[0]), abs=0.0011)
+    facts.close()
+
+
+def test_hooks_see_both_sides_of_a_translation(cluster: Cluster) -> None:
+    """DNAT happens in PREROUTING: raw is asked before, POSTROUTING after. The answer is turned back by conntrack, behind raw."""
+    devs = {dev.name: dev.taps for dev in cluster.container("node-1").net.devs.values()}
+    hooks = [list(run) for run in cluster.container("node-1").net.nf.run[2]]
+    facts = Facts(cluster)
+    ask = lambda text: parse(text).value(facts)  # noqa: E731
+    before, after = "at('node-1', 'PREROUTING', 'raw')", "at('node-1', 'POSTROUTING', 'mangle')"
+    assert not ask(f"{before}.saw() or {after}.saw() or at('node-1', 'POSTROUTING', 'nat').saw() or wire('node-1/eth0').packets()")
+    for _ in range(8):
+        cluster.exec("client", ["curl", "-s", "http://10.96.0.1/"])
+    assert ask(f"{before}.saw(dst='10.96.0.1:80', flags='S') and not {after}.saw(dst='10.96.0.1')")
+    assert ask(f"{after}.saw(dst='web-0:8080', proto='tcp') and not {before}.saw(dst='10.48.2.7:8080')")
+    assert ask(f"{before}.count(flags='S') == 8 and {after}.count(flags='S') == 8")
+    assert ask("count(wire('node-1/eth0').packets(flags='S', dst='10.48.2.7:8080')) == at('node-1', 'POSTROUTING', 'nat').count("
+               "flags='S', dst='10.48.2.7:8080')")
+    facts.close()
+    assert {dev.name: dev.taps for dev in cluster.container("node-1").net.devs.values()} == devs
+    assert [list(run) for run in cluster.container("node-1").net.nf.run[2]] == hooks
+
+
+@pytest.mark.parametrize(("text", "what"), [
+    ("wire('client/eth7')", "no device eth7"), ("wire('client').packet()", "no function packet"), ("wire(3)", "device is a text"),
+    ("wire('client').packets", "is a function"), ("at('node-1', 'INPUT', 'raw')", "raw does not look at INPUT"),
+    ("at('node-1', 'OUTPUT', 'row')", "no table row"), ("wire('client').packets(colour='red')", "in a way it does not know"),
+    ("ready('web-0').saw()", "no function saw"), ("time_of('all-in')", "no check all-in was passed"),
+])
+def test_mistakes_about_what_came_by(cluster: Cluster, text: str, what: str) -> None:
+    facts = Facts(cluster)
+    with pytest.raises(KubenetError, match=what):
+        parse(text).value(facts)
+    facts.close()
+
+
+def test_programs_and_times(cluster: Cluster) -> None:
+    facts = Facts(cluster, passed={"all-in": 5 * SEC})
+    ask = lambda text: parse(text).value(facts)  # noqa: E731
+    assert ask("time_of('all-in') == 5s and approx(time_of('all-in'), 5.1s, 5%)")
+    cluster.exec("client", ["curl", "-s", "http://10.48.2.7:8080/"])
+    assert ask("{'socket', 'bind', 'listen', 'accept', 'recv'} <= app('web-0').syscalls and not {'connect'} <= app('web-0').syscalls")
+    assert ask("app('web-0').bytes_in > 0 and app('web-0').bytes_out > app('web-0').bytes_in")
+
+
 PIECES = st.sampled_from([
+    "wire('client')", "wire('node-1/eth0')", "at('node-1', 'OUTPUT', 'nat')", ".packets(", ".saw(", ".count(", ".first", "flags='S'",
     "socks('client')", "sock('client')", "listener('web-0', 8080)", "ct('node-1')", "cts('node-1')", "ct_count('node-1')", "ready('web-0')",
     "pod('web-0')", "svc('web')", "endpoints('web')", "chain('node-1', 'nat', 'POSTROUTING')", "rule('node-1', 'filter', 'FORWARD', 1)",
     "nstat('web-0', 'TcpInSegs')", "dev('node-1', 'eth0')", "app('web-0')", ".state", ".recv_q", ".rules", ".left", ".reply.src", ".pkts",
@@ -214,12 +282,15 @@ PIECES = st.sampled_from([
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_answered_or_refused_and_nothing_changes(cluster: Cluster, text: str) -> None:
     before = (cluster.digest(), cluster.loop.now, cluster.loop.step, cluster.loop.pending())
+    facts = Facts(cluster)
     try:
         question = parse(text)
-        repr(question.value(Facts(cluster)))
-        question.look(Facts(cluster))
+        repr(question.value(facts))
+        question.look(facts)
     except KubenetError as error:
         assert error.lines()
+    finally:
+        facts.close()
     assert (cluster.digest(), cluster.loop.now, cluster.loop.step, cluster.loop.pending()) == before
 
 
@@ -228,7 +299,8 @@ def test_looking_at_everything_changes_no_run() -> None:
     questions = [parse(text) for text in (
         "count(socks('client'))", "ct_count('node-1')", "chain('node-2', 'nat', 'KUBE-SERVICES').count",
         "count(x.timer for x in socks('web-0'))", "max(x.left for x in cts('node-1'))", "nstat('client', 'TcpOutSegs')", "app('web-0').log",
-        "any(s.cwnd > 10 or s.rtt > 0 for s in socks('client'))", "count(endpoints('web'))", "dev('node-1', 'eth0').tx_bytes")]
+        "any(s.cwnd > 10 or s.rtt > 0 for s in socks('client'))", "count(endpoints('web'))", "dev('node-1', 'eth0').tx_bytes",
+        "count(wire('node-2/eth0').packets()) + wire('client').packets(flags='S').first.t", "at('node-1', 'PREROUTING', 'nat').saw(flags='S')")]
 
     def play(look: bool) -> str:
         with Cluster.from_manifests(PODS) as cluster:

@@ -7,12 +7,13 @@ Absent: a query says so, `until` and checks take it as "not so".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from kubenet.errors import KubenetError, UsageError
-from kubenet.query.expr.records import Record
+from kubenet.query.expr.records import Absent, Record, Series
 from kubenet.query.expr.syntax import Node, Parser, mistake
 
 if TYPE_CHECKING:
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 _ORDER = ("<", "<=", ">", ">=")
 BUDGET = 200_000  # nodes that one answer may take
 TIMES = ("now", "left", "timer", "age", "expires")  # what changes although nothing happens
-
-
-class Absent(KubenetError):
-    """The question is about something that is not there now."""
-
-    exit_code = 3
 
 
 class Question:
@@ -140,14 +135,18 @@ class _Run:
         value = self.of(node.parts[0])
         if value is None:
             raise Absent(f"there is no {_source(node.parts[0])} now", at=f"column {node.at + 1}")
+        if isinstance(value, Series) and node.name in value.FIELDS:
+            return value.FIELDS[node.name](value)
         if not isinstance(value, Record):
             if node.name == "total" and isinstance(value, int):
                 return getattr(value, "total", int(value))
             raise self.wrong(node, f"{_kind(value)} has no fields")
+        if node.name in value.methods:
+            raise mistake(f"{node.name} of a {value.kind} is a function", self.text, node.at, try_=usage(value.method(node.name)))
         if node.name not in value.fields:
             near = get_close_matches(node.name, list(value.fields), 1)
             raise mistake(f"a {value.kind} has no field {node.name}{f'. Did you mean {near[0]}?' if near else ''}", self.text, node.at,
-                          why="it has: " + ", ".join(value.fields))
+                          why="it has: " + ", ".join([*value.fields, *(f"{name}()" for name in value.methods)]))
         return value.get(node.name)
 
     def index(self, node: Node) -> Any:
@@ -161,13 +160,24 @@ class _Run:
     def call(self, node: Node) -> Any:
         function = FUNCTIONS.get(node.name) or self.facts.function(node.name)
         assert function is not None, node.name
-        arguments = [self.of(part) for part in node.parts]
+        return self.ask(node, function, node.parts)
+
+    def method(self, node: Node) -> Any:
+        value = self.of(node.parts[0])
+        if not isinstance(value, Record) or node.name not in value.methods:
+            known = f"it has: {', '.join(f'{name}()' for name in value.methods)}" if isinstance(value, Record) and value.methods else ""
+            raise mistake(f"{_kind(value)} has no function {node.name}()", self.text, node.at, why=known)
+        return self.ask(node, value.method(node.name), node.parts[1:])
+
+    def ask(self, node: Node, function: Callable[..., Any], parts: list[Node]) -> Any:
+        """What a function of the values of `parts` answers."""
+        arguments = [self.of(part) for part in parts]
         named = {key: self.of(part) for key, part in node.keys.items()}
         try:
             return function(*arguments, **named)
         except TypeError as error:
             raise mistake(f"{node.name}() was asked in a way it does not know", self.text, node.at,
-                          why=str(error).replace("Facts.", ""), try_=self.facts.usage(node.name)) from None
+                          why=re.sub(r"^\w+\.", "", str(error)), try_=usage(function)) from None
         except UsageError as error:
             raise mistake(error.what, self.text, node.at, error.why, error.try_) from None
 
@@ -239,6 +249,11 @@ class _Run:
         return _ARITHMETIC[node.op](_number(left), _number(right))
 
 
+def usage(function: Callable[..., Any]) -> str:
+    """How a function is asked: the first words of its text."""
+    return (function.__doc__ or "").partition(": ")[0].strip()
+
+
 def _number(value: Any) -> Any:
     if isinstance(value, (int, float)):
         return int(value) if isinstance(value, int) else value
@@ -270,8 +285,9 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "//": lambda a, b: a // b, "%": lambda a, b: a % b,
 }
 _OPERATIONS: dict[str, Callable[[_Run, Node], Any]] = {
-    "const": _Run.const, "name": _Run.name, "field": _Run.field, "index": _Run.index, "call": _Run.call, "walk": _Run.walk,
-    "or": _Run.either, "and": _Run.both, "not": _Run.negate, "neg": _Run.minus, "compare": _Run.compare, "list": _Run.sequence,
+    "const": _Run.const, "name": _Run.name, "field": _Run.field, "index": _Run.index, "call": _Run.call,
+    "method": _Run.method, "walk": _Run.walk, "or": _Run.either, "and": _Run.both,
+    "not": _Run.negate, "neg": _Run.minus, "compare": _Run.compare, "list": _Run.sequence,
     "set": _Run.set,
 }
 

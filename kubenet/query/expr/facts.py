@@ -4,20 +4,22 @@
     ct(node, orig_src=, orig_dst=, reply_src=, reply_dst=, proto=, state=), cts(...), ct_count(node)
     chain(node, table, name), rule(node, table, chain, number)               iptables, numbered as -L --line-numbers does
     nstat(place, 'TcpExtListenOverflows'), dev(place, 'eth0')                counters
+    wire('PLACE/DEV').packets(flags=, src=, dst=, ...), at(node, hook, table).saw(...)     packets that came by (watchers.py)
     app(place)                                                               the container's first process
     ready(pod), pod(name), node(name), svc(name), endpoints(service)         Kubernetes
-    now                                                                      virtual time
+    now, time_of('CHECK')                                                    virtual time; when a check of a lab was passed
 
 A place is what `kubenet exec` takes: a pod, a node, deploy/NAME. Times are ns. Everything is read at the moment of asking from the
 kernel's own structures, by the functions that the tools use, and nothing is changed; an iptables table that nobody has looked at yet
 is written first, as for a tool (kernel/netfilter/core.py nf_ready()).
 
-nstat() counts from the first time that the same Facts was asked: `.total` is the whole.
+nstat(), wire() and at() count from the first time that the same Facts was asked (nstat().total is the whole); close() ends that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kubenet.errors import NotFoundError, UsageError
@@ -29,12 +31,15 @@ from kubenet.kernel.netns import NetNamespace
 from kubenet.kernel.snmp import NAMES
 from kubenet.kernel.socket.sock import TCP_LISTEN
 from kubenet.kernel.tcp.info import tcp_diag
-from kubenet.query.expr.records import Counter, Fields, Record
+from kubenet.query.expr.records import Absent, Counter, Fields, Record
+from kubenet.query.expr.watchers import LOG, METHODS, HookPoint, Log, Wire
+from kubenet.query.expr.watchers import device as find_device
 from kubenet.userland.netview import STATE_NUMBERS, STATES
 from kubenet.wire.addr import ip4, ip4_text
 
 if TYPE_CHECKING:
     from kubenet.cluster.cluster import Cluster
+    from kubenet.userland.syscalls import Sys
 
 Obj = dict[str, Any]
 
@@ -116,10 +121,19 @@ CHAIN: Fields = {
     "rules": lambda at: [Record("rule", RULE, (at[0], at[1], n)) for n in range(len(at[0].chains[at[1]].rules))],
     "policy": lambda at: at[0].policies.get(at[1], ""),
 }
+def _sys(read: Callable[[Sys], Any], none: Any) -> Callable[[Any], Any]:
+    """A field of the first process's system calls; `none` while there is no process."""
+    return lambda container: read(container.main.sys) if container.main is not None else none
+
+
 APP: Fields = {
     "running": lambda c: c.running, "exit_code": lambda c: c.main.exit_code if c.main is not None and c.main.done else None,
     "blocked_in": lambda c: c.main.task.blocked_on if c.main is not None and c.main.task is not None else "",
-    "calls": lambda c: c.main.sys.calls if c.main is not None else 0, "log": lambda c: c.log_text(),
+    "calls": _sys(lambda sys: sys.calls, 0), "log": lambda c: c.log_text(),
+    "syscalls": _sys(lambda sys: frozenset(sys.results), frozenset()),
+    "errno": _sys(lambda sys: errno.errorcode.get(sys.errno, ""), ""),
+    "bytes_in": _sys(lambda sys: sum(sys.results.get(name, 0) for name in ("recv", "recvfrom")), 0),
+    "bytes_out": _sys(lambda sys: sum(sys.results.get(name, 0) for name in ("send", "sendto")), 0),
 }
 
 
@@ -141,6 +155,8 @@ SERVICE: Fields = {
     "cluster_ip": lambda s: s["spec"].get("clusterIP", ""), "type": lambda s: s["spec"].get("type", "ClusterIP"),
     "ports": lambda s: [p["port"] for p in s["spec"].get("ports") or []],
     "node_ports": lambda s: [p["nodePort"] for p in s["spec"].get("ports") or [] if p.get("nodePort")],
+    "external_policy": lambda s: s["spec"].get("externalTrafficPolicy", ""),
+    "internal_policy": lambda s: s["spec"].get("internalTrafficPolicy", ""), "affinity": lambda s: s["spec"].get("sessionAffinity", "None"),
 }
 ENDPOINT: Fields = {
     "address": lambda e: (e["addresses"] or [""])[0], "ready": lambda e: (e.get("conditions") or {}).get("ready") is not False,
@@ -150,15 +166,22 @@ ENDPOINT: Fields = {
 }
 
 
+POLICY: Fields = {"types": lambda p: p["spec"].get("policyTypes") or ["Ingress"]}
+KINDS_OF_PLACES = ("deploy/", "deployment/", "pod/", "pods/", "node/", "nodes/")
+
+
 class Facts:
     """The state of one cluster, as questions see it."""
 
-    FUNCTIONS = ("socks", "sock", "listener", "ct", "cts", "ct_count", "chain", "rule", "nstat", "dev", "app", "ready", "pod", "node",
-                 "svc", "endpoints")
+    FUNCTIONS = ("socks", "sock", "listener", "ct", "cts", "ct_count", "chain", "rule", "nstat", "dev", "wire", "at", "app",
+                 "ready", "pod", "node", "svc", "endpoints", "policy", "time_of")
 
-    def __init__(self, cluster: Cluster, namespace: str = "default") -> None:
+    def __init__(self, cluster: Cluster, namespace: str = "default", passed: Mapping[str, int] | None = None) -> None:
+        """passed: when each check of a lab was passed, ns."""
         self.cluster = cluster
         self.namespace = namespace
+        self.passed = passed or {}
+        self.logs: dict[tuple[str, ...], Log] = {}
         self.since: dict[tuple[str, str], int] = {}  # counters when they were first asked for
 
     @property
@@ -170,12 +193,11 @@ class Facts:
         """The function of this name."""
         return getattr(self, name) if name in self.FUNCTIONS else None
 
-    def usage(self, name: str) -> str:
-        """How a function is asked: the first words of its text."""
-        from kubenet.query.expr.evaluate import FUNCTIONS
-
-        function = self.function(name) or FUNCTIONS.get(name)
-        return (getattr(function, "__doc__", "") or "").partition(": ")[0].strip()
+    def close(self) -> None:
+        """Nothing is noted for wire() and at() any more."""
+        for log in self.logs.values():
+            log.close()
+        self.logs.clear()
 
     def _net(self, place: str) -> NetNamespace:
         if not isinstance(place, str):
@@ -291,6 +313,25 @@ class Facts:
         found = self._net(place).devs.get(name)
         return Record("device", DEVICE, found) if found is not None else None
 
+    def wire(self, device: str) -> Record:
+        """wire('POD/eth0'): the frames of a device from now on"""
+        if not isinstance(device, str):
+            raise UsageError("a device is a text", try_="'node-1/eth0'")
+        log = self.logs.get(("wire", device))
+        if log is None:
+            kind = next((kind for kind in KINDS_OF_PLACES if device.startswith(kind)), "")
+            rest, _, name = device[len(kind):].partition("/")
+            place = kind + rest
+            log = self.logs["wire", device] = Wire(find_device(self._net(place), place, name), self._peer)
+        return Record("wire", LOG, log, METHODS)
+
+    def at(self, place: str, hook: str, table: str) -> Record:
+        """at('NODE', 'OUTPUT', 'mangle'): the packets that come to this table at this hook from now on"""
+        log = self.logs.get(("at", place, hook, table))
+        if log is None:
+            log = self.logs["at", place, hook, table] = HookPoint(self._net(place), hook, table, self._peer)
+        return Record("hook", LOG, log, METHODS)
+
     def app(self, place: str) -> Record:
         """app('POD'): the container's first process"""
         return Record("program", APP, self.cluster.container(place, self.namespace))
@@ -321,6 +362,16 @@ class Facts:
     def svc(self, name: str) -> Record | None:
         """svc('NAME'): a Service"""
         return self._record("Service", SERVICE, name)
+
+    def policy(self, name: str) -> Record | None:
+        """policy('NAME'): a NetworkPolicy"""
+        return self._record("NetworkPolicy", POLICY, name)
+
+    def time_of(self, check: str) -> int:
+        """time_of('CHECK'): when a check of the lab was passed"""
+        if check not in self.passed:
+            raise Absent(f"no check {check} was passed", why="passed: " + (", ".join(self.passed) or "none"))
+        return self.passed[check]
 
     def endpoints(self, service: str) -> list[Record]:
         """endpoints('SERVICE'): the endpoints of its slices"""

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from kubenet.errors import KubenetError
+from kubenet.units import MSEC
 
 Fields = Mapping[str, Callable[[Any], Any]]
 
 
+class Absent(KubenetError):
+    """The question is about something that is not there now."""
+
+    exit_code = 3
+
+
 class Record:
-    """One thing. `fields`: name -> function of the thing behind it, which questions cannot reach."""
+    """One thing. `fields`: name -> function of the thing behind it, which questions cannot reach; `methods`: what of it they may call."""
 
-    __slots__ = ("kind", "fields", "_thing")
+    __slots__ = ("kind", "fields", "methods", "_thing")
 
-    def __init__(self, kind: str, fields: Fields, thing: Any) -> None:
+    def __init__(self, kind: str, fields: Fields, thing: Any, methods: Sequence[str] = ()) -> None:
         self.kind = kind
         self.fields = fields
+        self.methods = methods
         self._thing = thing
+
+    def method(self, name: str) -> Callable[..., Any]:
+        """One of the methods."""
+        if name not in self.methods:
+            raise KeyError(name)
+        function: Callable[..., Any] = getattr(self._thing, name)
+        return function
 
     def get(self, name: str) -> Any:
         """The field's value now."""
@@ -29,6 +46,15 @@ class Record:
 
     def __repr__(self) -> str:
         return f"<{self.kind} " + " ".join(f"{name}={self.get(name)!r}" for name in self.fields) + ">"
+
+
+class Series(list[Record]):
+    """Packets in the order of time. Questions may ask .first, .last (None of none) and .gaps_ms, the times between them."""
+
+    FIELDS: Fields = {
+        "first": lambda found: found[0] if found else None, "last": lambda found: found[-1] if found else None,
+        "gaps_ms": lambda found: [(b.get("t") - a.get("t")) / MSEC for a, b in zip(found, found[1:], strict=False)],
+    }
 
 
 class Counter(int):

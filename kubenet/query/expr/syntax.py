@@ -1,6 +1,6 @@
 """From the text of a question to a tree: a tokenizer and a parser by recursive descent.
 
-    or, and, not x, == != < <= > >= in, not in, is, is not, + -, * / // %, -x, x.field, f(x, name=y), x[0], (x), [x, y], {x, y}
+    or, and, not x, == != < <= > >= in, not in, is, is not, + -, * / // %, -x, x.field, f(x, name=y), x.f(y), x[0], (x), [x, y], {x, y}
     'text', 12, 1.5, True, False, None
     50ms, 1.5s, 2m      times, as whole nanoseconds: what `now` and every field that is a time has
     5%                  0.05; a % right behind a number, unless a number, a name or a bracket follows
@@ -49,8 +49,8 @@ class Token:
 class Node:
     """`op` says what it is, `parts` its operands, `name` a field, function or variable, `value` a constant.
 
-    const, name, field, index, call (parts: positional, keys: named), walk (parts: body, list, condition), or, and, not, neg,
-    compare (ops between the parts), list, set, and + - * / // %.
+    const, name, field, index, call (parts: positional, keys: named), method (the thing first), walk (parts: body, list, condition),
+    or, and, not, neg, compare (ops between the parts), list, set, and + - * / // %.
     """
 
     op: str
@@ -216,7 +216,7 @@ class Parser:
                 if token.kind != "name" or token.text in KEYWORDS:
                     raise mistake("the name of a field is missing", self.text, token.at)
                 node = Node("field", token.at, [node], token.text)
-            elif self.peek.text == "(" and node.op == "name":
+            elif self.peek.text == "(" and node.op in ("name", "field"):
                 node = self._call(node)
             elif opening := self.accept("["):
                 node = Node("index", opening.at, [node, self.expression()])
@@ -225,7 +225,7 @@ class Parser:
                 return node
 
     def _call(self, function: Node) -> Node:
-        node = Node("call", function.at, name=function.name)
+        node = Node("method" if function.parts else "call", function.at, [*function.parts], function.name)
         self.expect("(")
         while not self.accept(")"):
             self._argument(node)
@@ -258,7 +258,7 @@ class Parser:
         node = Node("walk", walk.at, [body, self.expression()], name.text)
         if self.accept("if"):
             node.parts.append(self.expression())
-        if call.parts or self.peek.text != ")":
+        if len(call.parts) > (call.op == "method") or self.peek.text != ")":
             raise mistake("a walk is a call's only argument", self.text, walk.at)
         call.parts.append(node)
 
