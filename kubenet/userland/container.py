@@ -325,6 +325,8 @@ class Container:
         proc.umask, proc.uid = parent.umask, parent.uid
         proc.handlers = {n: h for n, h in parent.handlers.items() if h == "ignore"}
         parent.children.append(proc)
+        if parent.sys.tracer is not None:
+            parent.sys.tracer.forked(parent, proc)
         proc.start()
         return proc
 

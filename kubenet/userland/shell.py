@@ -452,6 +452,8 @@ class Shell:
             proc.fds.close(fd)
         proc.handlers = {n: h for n, h in proc.handlers.items() if h == IGNORE}
         proc.argv, proc.env, proc.main = argv, env, main
+        if proc.sys.tracer is not None:
+            proc.sys.tracer.exec_line(proc)
         raise Exit(main(proc, argv) or 0)
 
     # ---- redirection ------------------------------------------------------------------------------------------------

@@ -67,6 +67,9 @@ def _wrap(fn: F, has_timeout: bool) -> F:
         if self.proc.dead:
             raise Killed()
         began = self.loop.now
+        if self.tracer is not None:
+            self.tracer.enter(self.proc, name, args)
+        given = args
         while True:
             try:
                 result = fn(self, *args)
@@ -79,8 +82,12 @@ def _wrap(fn: F, has_timeout: bool) -> F:
                     args, began = (*args[:-1], max(args[-1] - spent, 0)), self.loop.now
                 continue
             except OSError as error:
+                if self.tracer is not None:
+                    self.tracer.leave(self.proc, name, given, None, error)
                 self._leave(name, -(error.errno or errno.EIO))
                 raise
+            if self.tracer is not None:
+                self.tracer.leave(self.proc, name, given, result, None)
             self._leave(name, _size(result))
             return result
 
@@ -101,7 +108,7 @@ def _size(result: Any) -> int:
 class Sys:
     """System calls on behalf of one process. All raise OSError with Linux's errno."""
 
-    __slots__ = ("proc", "loop", "calls", "errno", "results", "kill_at", "_instant", "_at_instant")
+    __slots__ = ("proc", "loop", "calls", "errno", "results", "tracer", "kill_at", "_instant", "_at_instant")
 
     def __init__(self, proc: Process) -> None:
         self.proc = proc
@@ -109,6 +116,7 @@ class Sys:
         self.calls = 0
         self.errno = 0  # of the last call that failed
         self.results: dict[str, int] = {}  # call -> sum of what it returned: bytes, for those that move bytes
+        self.tracer: Any = None  # an strace that watches
         self.kill_at = watchdog.planned(proc.label, proc.started)
         self._instant = -1
         self._at_instant = 0

@@ -38,6 +38,7 @@ _GROUPS = {
     _HERE + "curl": "curl wget",
     _HERE + "nc": "nc ncat netcat many-connect",
     _HERE + "tcpdump": "tcpdump",
+    _HERE + "strace": "strace",
     "kubenet.userland.images.nginx": "nginx httpd",
     "kubenet.userland.images.agnhost": "agnhost serve-hostname http-echo echoserver",
     "kubenet.userland.images.pause": "pause node-init",
