@@ -242,7 +242,7 @@ def test_any_filter_parses_or_is_a_syntax_error(words: list[str]) -> None:
 
 def test_ip_statistics_are_laid_out_as_recorded(lab: Any, box: Any) -> None:
     """golden/ip.txt: the numbers of the recording, in our device."""
-    from kubenet.userland.tools.ip import stats_lines
+    from kubenet.userland.tools.ip.link import stats_lines
 
     dev = box.net.devs["eth0"]
     dev.rx_bytes, dev.rx_packets, dev.tx_bytes, dev.tx_packets = 180, 2, 266, 3

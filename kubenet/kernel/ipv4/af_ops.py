@@ -37,6 +37,11 @@ MAX_DATAGRAM = 65535
 IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_PROBE = 1, 2, 3  # ip(7), IP_MTU_DISCOVER; 0 is DONT
 
 
+def _sk_route(net: NetNamespace, sk: Any) -> Dst:
+    """The route of a connected socket. Linux: ip_route_output_ports() in __ip_queue_xmit()."""
+    return ip_route_output_key(net, sk.daddr, sk.saddr, sk.bound_dev, sk.mark, sk.tos, sk.protocol, sk.uid, sk.sport, sk.dport)
+
+
 class AfOps:
     """IPv4's functions for sockets; stateless, one instance: `ipv4_ops`."""
 
@@ -46,11 +51,11 @@ class AfOps:
     net_header_len = IP_HLEN
     header_cls = IpHdr
 
-    def route(self, net: NetNamespace, sk: Any, daddr: int, saddr: int, oif: int) -> Dst:
+    def route(self, net: NetNamespace, sk: Any, daddr: int, saddr: int, oif: int, dport: int = 0) -> Dst:
         """The route of a socket's packets; dst.prefsrc is the source. OSError as ip_route_output_key()."""
         if sk is None:
             return ip_route_output_key(net, daddr, saddr, oif)
-        return ip_route_output_key(net, daddr, saddr, oif, sk.mark, sk.tos, sk.protocol, sk.uid)
+        return ip_route_output_key(net, daddr, saddr, oif, sk.mark, sk.tos, sk.protocol, sk.uid, sk.sport, dport or sk.dport)
 
     def inet_addr_type(self, net: NetNamespace, addr: int) -> int:
         """RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST or RTN_UNICAST, for bind()."""
@@ -62,7 +67,7 @@ class AfOps:
         net = skb.net
         if dst is None or dst.genid != net.rt_genid or dst.obsolete or (dst.expires and dst.expires <= net.loop.now):
             try:
-                dst = sk.dst = ip_route_output_key(net, sk.daddr, sk.saddr, sk.bound_dev, sk.mark, sk.tos)
+                dst = sk.dst = _sk_route(net, sk)
             except OSError:
                 drop(skb, DropReason.IP_OUTNOROUTES)
                 return -errno.EHOSTUNREACH
@@ -158,12 +163,12 @@ class AfOps:
         dst = sk.dst
         if dst is None or dst.genid != net.rt_genid:
             try:
-                dst = ip_route_output_key(net, sk.daddr, sk.saddr, sk.bound_dev, sk.mark, sk.tos)
+                dst = _sk_route(net, sk)
             except OSError:
                 return
         ip_rt_update_pmtu(net, dst, sk.daddr, mtu)
         try:
-            sk.dst = ip_route_output_key(net, sk.daddr, sk.saddr, sk.bound_dev, sk.mark, sk.tos)
+            sk.dst = _sk_route(net, sk)
         except OSError:
             sk.dst = None
 

@@ -1,4 +1,4 @@
-"""The forwarding information base: routes in tables, and the rules that say in which order tables are asked.
+"""The forwarding information base: routes in tables, asked in the order that the rules say (fib_rules.py).
 
 A table is {prefix length: {prefix: [routes]}}; a lookup tries the lengths that occur, longest first, and takes the
 first route whose tos, scope and device fit (lowest metric first). Every namespace has the tables local (255), main
@@ -11,7 +11,7 @@ first route whose tos, scope and device fit (lowest metric first). Every namespa
 
 Errors are OSError with the errno of rtnetlink; where the kernel sends words along (extack), they are the error's text.
 simplified: dicts by prefix length stand for the LC-trie; no multipath routes. Sources: Linux net/ipv4/fib_trie.c,
-fib_semantics.c, fib_rules.c, include/uapi/linux/rtnetlink.h.
+fib_semantics.c, include/uapi/linux/rtnetlink.h.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.dev.device import IFF_UP, oserror
+from kubenet.kernel.ipv4.fib_rules import FR_ACT_GOTO, FR_ACT_NOP, FR_ACT_TO_TBL, NO_PORTS, FibRule
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
@@ -37,12 +38,14 @@ INVALID_GATEWAY = "Nexthop has invalid gateway."
 
 
 class Flow:
-    """A routing question. scope: only routes of at least this scope answer. Linux: struct flowi4."""
+    """A routing question. scope: only routes of at least this scope answer; ports: protocol, source and destination port, where
+    rules ask for them. Linux: struct flowi4."""
 
-    __slots__ = ("daddr", "saddr", "oif", "iif", "mark", "tos", "scope")
+    __slots__ = ("daddr", "saddr", "oif", "iif", "mark", "tos", "scope", "ports")
 
     def __init__(
-        self, daddr: int, saddr: int = 0, oif: int = 0, iif: int = 0, mark: int = 0, tos: int = 0, scope: int = 0
+        self, daddr: int, saddr: int = 0, oif: int = 0, iif: int = 0, mark: int = 0, tos: int = 0, scope: int = 0,
+        ports: tuple[int, int, int] = NO_PORTS,
     ) -> None:
         self.daddr = daddr
         self.saddr = saddr
@@ -51,6 +54,7 @@ class Flow:
         self.mark = mark
         self.tos = tos & 0xFC  # the DSCP alone routes, not ECN
         self.scope = scope
+        self.ports = ports
 
 
 class Route:
@@ -138,70 +142,51 @@ class FibTable:
         return sorted(out, key=lambda r: (r.prefix, r.plen))  # stable: tos and metric order is kept
 
 
-class FibRule:
-    """`ip rule`: if all selectors fit, ask `table`. Linux: struct fib4_rule."""
-
-    __slots__ = ("pref", "table", "src", "src_len", "dst", "dst_len", "iif", "oif", "mark", "mask", "tos", "action",
-                 "invert", "protocol")
-
-    def __init__(self, pref: int, table: int) -> None:
-        self.pref = pref
-        self.table = table
-        self.src: int = 0
-        self.src_len: int = 0
-        self.dst: int = 0
-        self.dst_len: int = 0
-        self.iif: int = 0
-        self.oif: int = 0
-        self.mark: int = 0
-        self.mask: int = 0
-        self.tos: int = 0
-        self.action: int = RTN_UNICAST  # or RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT
-        self.invert: bool = False
-        self.protocol: int = RTPROT_KERNEL
-
-    def matches(self, flow: Flow) -> bool:
-        """Linux: fib_rule_match(), fib4_rule_match()."""
-        hit = (
-            (not self.src_len or (flow.saddr ^ self.src) >> 32 - self.src_len == 0)
-            and (not self.dst_len or (flow.daddr ^ self.dst) >> 32 - self.dst_len == 0)
-            and (not self.iif or self.iif == (flow.iif or 1))
-            and (not self.oif or self.oif == flow.oif)
-            and (not self.mask or flow.mark & self.mask == self.mark)
-            and (not self.tos or self.tos == flow.tos)
-        )
-        return hit != self.invert
-
-
 class Fib:
     """All tables and rules of one namespace and family."""
 
-    __slots__ = ("tables", "rules", "custom_rules", "custom_local")
+    __slots__ = ("tables", "rules", "custom_rules", "custom_local", "require_fldissect")
 
     def __init__(self) -> None:
         self.tables: dict[int, FibTable] = {
             t: FibTable(t) for t in (RT_TABLE_LOCAL, RT_TABLE_MAIN, RT_TABLE_DEFAULT)}
         self.rules: list[FibRule] = [
-            FibRule(0, RT_TABLE_LOCAL), FibRule(32766, RT_TABLE_MAIN), FibRule(32767, RT_TABLE_DEFAULT)]
+            FibRule(pref, table, RTPROT_KERNEL)
+            for pref, table in ((0, RT_TABLE_LOCAL), (32766, RT_TABLE_MAIN), (32767, RT_TABLE_DEFAULT))]
         self.custom_rules: bool = False
         self.custom_local: bool = False  # somebody put routes into `local` by hand
+        self.require_fldissect: bool = False  # some rule asks for protocol or ports
+
+    def new_table(self, id: int) -> FibTable:
+        """The table of that number, made if it is not there. Linux: fib_new_table()."""
+        table = self.tables.get(id)
+        if table is None:
+            table = self.tables[id] = FibTable(id)
+        return table
 
 
 def fib_lookup(net: NetNamespace, flow: Flow) -> Route | None:
     """The route for `flow`, one of an error type too (blackhole, unreachable, prohibit); None if nothing fits.
 
-    Linux: __fib_lookup(), fib4_rule_action(). A throw route ends the search in its table only.
+    A throw route ends the search in its table only. Linux: __fib_lookup(), fib_rules_lookup(), fib4_rule_action(),
+    fib4_rule_suppress().
     """
     fib: Fib = net.fib[AF_INET]
+    from_pref = 0  # a goto was taken: go on at this preference
     for rule in fib.rules:
-        if not rule.matches(flow):
+        if rule.pref < from_pref or not rule.matches(flow):
             continue
-        if rule.action != RTN_UNICAST:
-            return Route(0, 0, None, 0, 0, 0, 0, 0, rule.action, rule.protocol)
+        if rule.action != FR_ACT_TO_TBL:
+            if rule.action == FR_ACT_GOTO:
+                from_pref = rule.target if rule.resolved else from_pref
+            elif rule.action != FR_ACT_NOP:
+                type = rule.action if rule.action in (RTN_UNREACHABLE, RTN_PROHIBIT) else RTN_BLACKHOLE
+                return Route(0, 0, None, 0, 0, 0, 0, 0, type, rule.protocol)
+            continue
         table = fib.tables.get(rule.table)
         if table is not None:
             route = table.lookup(flow)
-            if route is not None and route.type != RTN_THROW:
+            if route is not None and route.type != RTN_THROW and route.plen > rule.suppress_prefixlen:
                 return route
     return None
 
@@ -209,25 +194,6 @@ def fib_lookup(net: NetNamespace, flow: Flow) -> Route | None:
 def _flush_cache(net: NetNamespace) -> None:
     net.rt_genid += 1
     net.dst_cache.clear()
-
-
-def fib_rule_add(net: NetNamespace, rule: FibRule) -> None:
-    """The rule is asked at its preference. OSError EEXIST if the same one is there."""
-    fib: Fib = net.fib[AF_INET]
-    for old in fib.rules:
-        if all(getattr(old, s) == getattr(rule, s) for s in FibRule.__slots__ if s != "protocol"):
-            raise oserror(errno.EEXIST)
-    at = len([old for old in fib.rules if old.pref <= rule.pref])
-    fib.rules = [*fib.rules[:at], rule, *fib.rules[at:]]
-    fib.custom_rules = True
-    _flush_cache(net)
-
-
-def fib_rule_del(net: NetNamespace, rule: FibRule) -> None:
-    """The rule is not asked any more."""
-    fib: Fib = net.fib[AF_INET]
-    fib.rules = [old for old in fib.rules if old is not rule]
-    _flush_cache(net)
 
 
 def default_scope(type: int, gateway: int) -> int:
@@ -274,11 +240,9 @@ def fib_add(
     route = Route(prefix, plen, dev, gateway, prefsrc, metric, scope, table, type, protocol, tos)
     route.mtu, route.advmss, route.onlink = mtu, advmss, onlink
     fib: Fib = net.fib[AF_INET]
-    if table not in fib.tables:
-        fib.tables[table] = FibTable(table)
     if table == RT_TABLE_LOCAL and protocol != RTPROT_KERNEL:
         fib.custom_local = True
-    _insert(fib.tables[table], route, append, replace)
+    _insert(fib.new_table(table), route, append, replace)
     _flush_cache(net)
     for watcher in net.watchers:
         watcher("route", ("add", route))

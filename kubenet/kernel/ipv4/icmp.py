@@ -165,7 +165,7 @@ def icmp_send(skb: SkBuff, type: int, code: int, info: int = 0) -> None:
     tos = ip.tos & 0x1E | 0xC0 if icmp_is_error(type) else ip.tos
     mark = skb.mark if net.sysctl.ipv4.fwmark_reflect else 0
     try:
-        dst = ip_route_output_key(net, ip.saddr, saddr, 0, mark, tos)
+        dst = ip_route_output_key(net, ip.saddr, saddr, 0, mark, tos, IPPROTO_ICMP)
     except OSError:
         net.snmp["IcmpOutErrors"] += 1
         return
@@ -299,7 +299,7 @@ def icmp_echo(skb: SkBuff) -> None:
     mark = skb.mark if net.sysctl.ipv4.fwmark_reflect else 0
     saddr = ip.daddr if skb.dst.type == RTN_LOCAL else inet_select_addr(skb.dev, ip.saddr, RT_SCOPE_LINK)
     try:
-        dst = ip_route_output_key(net, ip.saddr, saddr, 0, mark, ip.tos)
+        dst = ip_route_output_key(net, ip.saddr, saddr, 0, mark, ip.tos, IPPROTO_ICMP)
     except OSError:
         return
     _icmp_push(net, dst, saddr, ip.saddr, IcmpHdr(ICMP_ECHOREPLY, 0, echo.rest), None, skb.payload, ip.tos, mark)

@@ -41,6 +41,7 @@ from kubenet.kernel.ipv4.fib import (
     fib_dump,
     fib_lookup,
 )
+from kubenet.kernel.ipv4.fib_rules import NO_PORTS
 from kubenet.kernel.skbuff import DropReason, SkBuff
 from kubenet.wire.addr import ip4_text
 
@@ -210,9 +211,10 @@ def inet_addr_onlink(dev: NetDevice, a: int, b: int) -> bool:
 
 def ip_route_output_key(
     net: NetNamespace, daddr: int, saddr: int = 0, oif: int = 0, mark: int = 0, tos: int = 0, proto: int = 0,
-    uid: int = 0,
+    uid: int = 0, sport: int = 0, dport: int = 0,
 ) -> Dst:
-    """The route for a packet made here; dst.prefsrc is the source address to use. saddr 0: choose one.
+    """The route for a packet made here; dst.prefsrc is the source address to use. saddr 0: choose one. proto, sport and dport
+    matter to rules that ask for them only.
 
     OSError: ENETUNREACH no route, EHOSTUNREACH, EACCES or EINVAL by a route of that kind, EINVAL for a source that is not
     ours, ENODEV for a device that is not there. Linux: ip_route_output_key_hash_rcu().
@@ -221,18 +223,22 @@ def ip_route_output_key(
     dst: Dst | None = net.dst_cache.get(key)
     if dst is not None and dst.genid == net.rt_genid and (not dst.expires or dst.expires > net.loop.now):
         return dst
-    dst = _route_output(net, daddr, saddr, oif, mark, tos)
+    dst = _route_output(net, daddr, saddr, oif, mark, tos, (proto, sport, dport))
     _cache(net, key, dst)
     return dst
 
 
 def _cache(net: NetNamespace, key: tuple[int, ...], dst: Dst) -> None:
+    if net.fib[AF_INET].require_fldissect:
+        return  # the key has no ports
     if len(net.dst_cache) >= DST_CACHE_MAX:
         net.dst_cache.clear()
     net.dst_cache[key] = dst
 
 
-def _route_output(net: NetNamespace, daddr: int, saddr: int, oif: int, mark: int, tos: int) -> Dst:
+def _route_output(
+    net: NetNamespace, daddr: int, saddr: int, oif: int, mark: int, tos: int, ports: tuple[int, int, int]
+) -> Dst:
     if saddr:
         if is_multicast(saddr) or saddr == BROADCAST or is_zeronet(saddr):
             raise oserror(errno.EINVAL)
@@ -252,7 +258,7 @@ def _route_output(net: NetNamespace, daddr: int, saddr: int, oif: int, mark: int
         return Dst(net, net.lo, 0, daddr, RTN_LOCAL, saddr, None)
     if dev is not None and (daddr == BROADCAST or is_multicast(daddr)):
         return _make_output(net, dev, daddr, saddr or inet_select_addr(dev, 0, RT_SCOPE_LINK), None, RTN_UNICAST)
-    flow = Flow(daddr, saddr, oif, 0, mark, tos)
+    flow = Flow(daddr, saddr, oif, 0, mark, tos, 0, ports)
     route = fib_lookup(net, flow)
     if route is None:
         if dev is None or dev.flags & IFF_LOOPBACK:
@@ -323,7 +329,8 @@ def ip_route_input_noref(skb: SkBuff, dev: NetDevice) -> int:
     if dst is not None and dst.genid == net.rt_genid and (not dst.expires or dst.expires > net.loop.now):
         skb.dst = dst
         return 0
-    found = ip_route_input_slow(net, ip.daddr, ip.saddr, dev, skb.mark, ip.tos)
+    ports = _flow_dissect(skb) if net.fib[AF_INET].require_fldissect else NO_PORTS
+    found = ip_route_input_slow(net, ip.daddr, ip.saddr, dev, skb.mark, ip.tos, ports)
     if isinstance(found, int):
         return found
     _cache(net, key, found)
@@ -331,14 +338,21 @@ def ip_route_input_noref(skb: SkBuff, dev: NetDevice) -> int:
     return 0
 
 
-def ip_route_input_slow(net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int) -> Dst | int:
+def _flow_dissect(skb: SkBuff) -> tuple[int, int, int]:
+    """Protocol and ports of a packet; a later fragment has no ports. Linux: fib4_rules_early_flow_dissect()."""
+    return skb.ip.proto, getattr(skb.l4, "sport", 0), getattr(skb.l4, "dport", 0)
+
+
+def ip_route_input_slow(
+    net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int, ports: tuple[int, int, int] = NO_PORTS
+) -> Dst | int:
     """The route for a packet from saddr to daddr that came in on dev, or a DropReason. Linux: ip_route_input_slow()."""
     if is_multicast(daddr):
         return _route_input_mc(net, daddr, saddr, dev)
     if is_multicast(saddr) or saddr == BROADCAST:
         return martian_source(net, dev, saddr, daddr, DropReason.IP_INVALID_SOURCE)
     if daddr == BROADCAST or (saddr == 0 and daddr == 0):
-        return _route_input_brd(net, daddr, saddr, dev, mark, tos)
+        return _route_input_brd(net, daddr, saddr, dev, mark, tos, ports)
     if is_zeronet(saddr):
         return martian_source(net, dev, saddr, daddr, DropReason.IP_INVALID_SOURCE)
     if is_zeronet(daddr):
@@ -348,28 +362,29 @@ def ip_route_input_slow(net: NetNamespace, daddr: int, saddr: int, dev: NetDevic
             if daddr >> 24 == 127:
                 return martian_destination(net, dev, saddr, daddr, DropReason.IP_LOCALNET)
             return martian_source(net, dev, saddr, daddr, DropReason.IP_LOCALNET)
-    route = fib_lookup(net, Flow(daddr, saddr, 0, dev.ifindex, mark, tos))
+    route = fib_lookup(net, Flow(daddr, saddr, 0, dev.ifindex, mark, tos, 0, ports))
     if route is None:
         return _error_dst(net, dev, daddr, errno.ENETUNREACH if dev.conf.forwarding else errno.EHOSTUNREACH)
     if route.type in ROUTE_ERRORS:
         return _error_dst(net, dev, daddr, ROUTE_ERRORS[route.type] if dev.conf.forwarding else errno.EHOSTUNREACH)
     if route.type == RTN_BROADCAST:
-        return _route_input_brd(net, daddr, saddr, dev, mark, tos)
+        return _route_input_brd(net, daddr, saddr, dev, mark, tos, ports)
     if route.type == RTN_LOCAL:
-        return _route_input_local(net, daddr, saddr, dev, mark, tos, route)
+        return _route_input_local(net, daddr, saddr, dev, mark, tos, route, ports)
     if not dev.conf.forwarding:
         return _error_dst(net, dev, daddr, errno.EHOSTUNREACH)
     if route.type != RTN_UNICAST:
         return martian_destination(net, dev, saddr, daddr, DropReason.IP_INVALID_SOURCE)
-    return _make_input(net, daddr, saddr, dev, mark, tos, route)
+    return _make_input(net, daddr, saddr, dev, mark, tos, route, ports)
 
 
 def _make_input(
-    net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int, route: Route
+    net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int, route: Route,
+    ports: tuple[int, int, int],
 ) -> Dst | int:
     """A forwarded packet. Linux: __mkroute_input()."""
     out = route.dev
-    err = fib_validate_source(net, saddr, daddr, out.ifindex, dev, mark, tos)
+    err = fib_validate_source(net, saddr, daddr, out.ifindex, dev, mark, tos, ports)
     if err < 0:
         return martian_source(net, dev, saddr, daddr, -err)
     dst = _make_dst(net, out, daddr, 0, route, RTN_UNICAST)
@@ -380,9 +395,10 @@ def _make_input(
 
 
 def _route_input_local(
-    net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int, route: Route
+    net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int, route: Route,
+    ports: tuple[int, int, int],
 ) -> Dst | int:
-    err = fib_validate_source(net, saddr, daddr, 0, dev, mark, tos)
+    err = fib_validate_source(net, saddr, daddr, 0, dev, mark, tos, ports)
     if err < 0:
         return martian_source(net, dev, saddr, daddr, -err)
     dst = Dst(net, net.lo, 0, daddr, RTN_LOCAL, daddr, route)
@@ -390,9 +406,11 @@ def _route_input_local(
     return dst
 
 
-def _route_input_brd(net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int) -> Dst | int:
+def _route_input_brd(
+    net: NetNamespace, daddr: int, saddr: int, dev: NetDevice, mark: int, tos: int, ports: tuple[int, int, int]
+) -> Dst | int:
     if not is_zeronet(saddr):
-        err = fib_validate_source(net, saddr, 0, 0, dev, mark, tos)
+        err = fib_validate_source(net, saddr, 0, 0, dev, mark, tos, ports)
         if err < 0:
             return martian_source(net, dev, saddr, daddr, -err)
     dst = Dst(net, net.lo, 0, daddr, RTN_BROADCAST, 0, None)
@@ -436,7 +454,8 @@ def max_conf(net: NetNamespace, dev: NetDevice, name: str) -> int:
 
 
 def fib_validate_source(
-    net: NetNamespace, src: int, dst: int, oif: int, dev: NetDevice, mark: int = 0, tos: int = 0
+    net: NetNamespace, src: int, dst: int, oif: int, dev: NetDevice, mark: int = 0, tos: int = 0,
+    ports: tuple[int, int, int] = NO_PORTS,
 ) -> int:
     """Is `src` a believable source for a packet that came in on `dev`? Negative: -DropReason; 1: it is directly attached.
 
@@ -449,7 +468,8 @@ def fib_validate_source(
             return 0
         if not fib.custom_rules and not fib.custom_local:
             return -DropReason.IP_LOCAL_SOURCE if src in net.local_addrs[AF_INET] else 0
-    flow = Flow(src, dst, 0, oif or dev.ifindex, mark if dev.conf.src_valid_mark else 0, tos)
+    proto, sport, dport = ports
+    flow = Flow(src, dst, 0, oif, mark if dev.conf.src_valid_mark else 0, tos, 0, (proto, dport, sport))
     route = fib_lookup(net, flow)
     if route is None or route.type in ROUTE_ERRORS:
         return -DropReason.IP_RPFILTER if rpf else 0

@@ -143,10 +143,10 @@ def udp4_lib_lookup(net: NetNamespace, saddr: int, sport: int, daddr: int, dport
 # ---- receiving
 
 
-def _route(sk: Sock, daddr: int) -> Any:
+def _route(sk: Sock, daddr: int, dport: int) -> Any:
     """The route of a datagram; OSError if there is none, which is counted. Linux: ip_route_output_flow()'s callers."""
     try:
-        return sk.af_ops.route(sk.net, sk, daddr, sk.saddr, sk.bound_dev)
+        return sk.af_ops.route(sk.net, sk, daddr, sk.saddr, sk.bound_dev, dport)
     except OSError as error:
         if error.errno == ENETUNREACH:
             sk.net.snmp["IpOutNoRoutes"] += 1
@@ -260,7 +260,7 @@ class UdpProto(Proto):
     def connect(self, sk: Sock, addr: tuple[int, int], timeout: int | None) -> None:
         """Only this peer from now on. Linux: __ip4_datagram_connect()."""
         sk.dst = None
-        dst = _route(sk, addr[0])
+        dst = _route(sk, addr[0], addr[1])
         if dst.type == RTN_BROADCAST and not sk.flags & SOCK_BROADCAST:
             raise oserror(EACCES)
         if not sk.saddr:
@@ -297,7 +297,7 @@ class UdpProto(Proto):
             sk.net.snmp["IpOutDiscards"] += 1
             raise_sock_error(sk)
             raise oserror(EPIPE)
-        dst = _route(sk, daddr or 0x7F000001)
+        dst = _route(sk, daddr or 0x7F000001, dport)
         if dst.type == RTN_BROADCAST and not sk.flags & SOCK_BROADCAST:
             raise oserror(EACCES)
         header = UdpHdr(sk.sport, dport)

@@ -91,7 +91,7 @@ def tcp_v4_connect(tp: TcpSock, addr: tuple[int, int]) -> None:
     daddr, dport = addr
     if not daddr:  # "this host": connect() to 0.0.0.0 goes to itself
         daddr = tp.saddr or INADDR_LOOPBACK
-    dst = _route(tp, daddr)
+    dst = _route(tp, daddr, dport)
     if not tp.saddr:
         tp.saddr = dst.prefsrc
     if tp.ts_recent_stamp and tp.daddr != daddr:  # nothing of an earlier peer holds for this one
@@ -101,6 +101,9 @@ def tcp_v4_connect(tp: TcpSock, addr: tuple[int, int]) -> None:
     tcp_set_state(tp, TCP_SYN_SENT)
     try:
         inet_hash_connect(tp, tcp_twsk_unique)
+        fib = net.fib.get(tp.family)
+        if fib is not None and fib.require_fldissect:  # a rule may ask for the port that was just chosen
+            dst = _route(tp, daddr, dport)  # ip_route_newports()
         tp.dst = dst
         tcp_setup_caps(tp)
         if not tp.write_seq:
@@ -115,9 +118,9 @@ def tcp_v4_connect(tp: TcpSock, addr: tuple[int, int]) -> None:
         raise
 
 
-def _route(tp: TcpSock, daddr: int) -> Any:
+def _route(tp: TcpSock, daddr: int, dport: int) -> Any:
     try:
-        dst = tp.af_ops.route(tp.net, tp, daddr, tp.saddr, tp.bound_dev)
+        dst = tp.af_ops.route(tp.net, tp, daddr, tp.saddr, tp.bound_dev, dport)
     except OSError as error:
         if error.errno == ENETUNREACH:
             tp.net.snmp["IpOutNoRoutes"] += 1

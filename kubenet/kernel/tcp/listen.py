@@ -166,7 +166,7 @@ def tcp_conn_request(tp: TcpSock, skb: SkBuff) -> None:
         return tcp_listendrop(tp, skb, DropReason.TCP_LISTEN_OVERFLOW)
     req = tcp_openreq_init(tp, skb)
     try:
-        req.dst = tp.af_ops.route(net, tp, req.daddr, req.saddr, tp.bound_dev)
+        req.dst = tp.af_ops.route(net, tp, req.daddr, req.saddr, tp.bound_dev, req.dport)
     except OSError:
         return tcp_listendrop(tp, skb, DropReason.IP_OUTNOROUTES)
     if req.tstamp_ok:

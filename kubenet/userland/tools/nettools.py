@@ -5,7 +5,8 @@ from __future__ import annotations
 from kubenet.userland.netview import addresses, main_routes, neighbours
 from kubenet.userland.process import Process
 from kubenet.userland.tools import tool
-from kubenet.userland.tools.ip import IFF_NAMES, flag_names, shown_name
+from kubenet.userland.tools.ip.common import IFF_NAMES
+from kubenet.userland.tools.ip.link import flag_names, shown_name
 from kubenet.wire.addr import ip4_text, mac_text, prefix_mask
 
 

@@ -18,12 +18,11 @@ from kubenet.kernel.ipv4.fib import (
     RTN_LOCAL,
     RTN_PROHIBIT,
     RTN_UNREACHABLE,
-    FibRule,
     fib_add,
     fib_del,
     fib_dump,
-    fib_rule_add,
 )
+from kubenet.kernel.ipv4.fib_rules import FibRule, fib_rule_add
 from kubenet.kernel.ipv4.route import dst_valid, inet_addr_type, ip_route_output_key
 from kubenet.wire.addr import cidr_text, ip4, ip4_text
 

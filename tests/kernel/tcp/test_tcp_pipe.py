@@ -43,7 +43,7 @@ class Pipe(Recorder):
         self.last = 0
         self.count = 0
 
-    def route(self, net: NetNamespace, sk: Any, daddr: int, saddr: int, oif: int) -> Dst:
+    def route(self, net: NetNamespace, sk: Any, daddr: int, saddr: int, oif: int, dport: int = 0) -> Dst:
         dst = Dst(self.features)
         dst.prefsrc = self.local
         return dst

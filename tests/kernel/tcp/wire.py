@@ -83,7 +83,7 @@ class Recorder:
         self.refuse = 0
         self.unreachable = 0
 
-    def route(self, net: NetNamespace, sk: Any, daddr: int, saddr: int, oif: int) -> Dst:
+    def route(self, net: NetNamespace, sk: Any, daddr: int, saddr: int, oif: int, dport: int = 0) -> Dst:
         if self.unreachable:
             raise OSError(self.unreachable, "no route")
         return Dst(self.features, self.mtu_value)

@@ -1,0 +1,34 @@
+"""Sessions of iproute2 6.1 on Linux 6.18, command by command: what was printed there, and its exit code, we print.
+
+The namespace of the recordings: lo up, eth0 (02:00:00:00:00:05) 10.48.1.5/24 brd +, default via 10.48.1.1.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubenet.wire.addr import mac
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def session(name: str) -> list[tuple[str, str, int]]:
+    """(command, what it printed, exit code) in order."""
+    text = (GOLDEN / name).read_text()
+    return [(m[1], m[2], int(m[3])) for m in re.finditer(r"^\$ (.*)\n((?:(?!exit \d).*\n)*)exit (\d+)$", text, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("name", ["ip-rule.txt"])
+def test_a_session_goes_as_recorded(lab: Any, box: Any, name: str) -> None:
+    lab.start(box, "cat")  # so that the namespace is in use
+    box.net.devs["eth0"].addr = mac("02:00:00:00:00:05")
+    differ = []
+    for number, (command, printed, code) in enumerate(session(name), 1):
+        result = lab.run(box, command + " 2>&1")
+        if (result.out, result.code) != (printed, code):
+            differ.append(f"{number}: $ {command}\n-- recorded, exit {code}\n{printed}-- ours, exit {result.code}\n{result.out}")
+    assert not differ, "\n".join(differ)
