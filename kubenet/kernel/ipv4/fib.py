@@ -1,8 +1,8 @@
 """The forwarding information base: routes in tables, asked in the order that the rules say (fib_rules.py).
 
 A table is {prefix length: {prefix: [routes]}}; a lookup tries the lengths that occur, longest first, and takes the
-first route whose tos, scope and device fit (lowest metric first). Every namespace has the tables local (255), main
-(254) and default (253), and the rules 0: local, 32766: main, 32767: default.
+first route whose tos, scope and device fit (lowest metric first). Every namespace has the tables local (255) and
+main (254), and the rules 0: local, 32766: main, 32767: default.
 
     fib_add(net, prefix, plen, dev=..., gateway=..., ...)      ip route add / append / replace
     fib_del(net, prefix, plen, ...)                            ip route del: every field that is given must match
@@ -149,7 +149,7 @@ class Fib:
 
     def __init__(self) -> None:
         self.tables: dict[int, FibTable] = {
-            t: FibTable(t) for t in (RT_TABLE_LOCAL, RT_TABLE_MAIN, RT_TABLE_DEFAULT)}
+            t: FibTable(t) for t in (RT_TABLE_LOCAL, RT_TABLE_MAIN)}
         self.rules: list[FibRule] = [
             FibRule(pref, table, RTPROT_KERNEL)
             for pref, table in ((0, RT_TABLE_LOCAL), (32766, RT_TABLE_MAIN), (32767, RT_TABLE_DEFAULT))]
@@ -224,9 +224,13 @@ def fib_add(
     onlink: bool = False,
     append: bool = False,
     replace: bool = False,
+    prepend: bool = False,
+    create: bool = True,
+    mtu_lock: bool = False,
 ) -> Route:
-    """The route is in the table. OSError: EINVAL host bits set or bad prefsrc, EEXIST, ENETUNREACH the gateway is not on a
-    link, ENETDOWN, ENODEV. Linux: fib_table_insert(), fib_create_info(), fib_check_nh()."""
+    """The route is in the table: behind its equals (append), before them (prepend), instead of the first (replace), else only
+    if there is none; create False: replace or ENOENT. OSError: EINVAL host bits set or bad prefsrc, EEXIST, ENETUNREACH the
+    gateway is not on a link, ENETDOWN, ENODEV. Linux: fib_table_insert(), fib_create_info(), fib_check_nh()."""
     if not 0 <= plen <= 32 or prefix & ((1 << 32 - plen) - 1):
         raise oserror(errno.EINVAL, "Invalid prefix for given prefix length.")
     if scope < 0:
@@ -238,26 +242,34 @@ def fib_add(
     if prefsrc and type != RTN_LOCAL and prefsrc not in net.local_addrs[AF_INET]:
         raise oserror(errno.EINVAL, "Invalid prefsrc address.")
     route = Route(prefix, plen, dev, gateway, prefsrc, metric, scope, table, type, protocol, tos)
-    route.mtu, route.advmss, route.onlink = mtu, advmss, onlink
+    route.mtu, route.advmss, route.onlink, route.mtu_lock = mtu, advmss, onlink, mtu_lock
     fib: Fib = net.fib[AF_INET]
     if table == RT_TABLE_LOCAL and protocol != RTPROT_KERNEL:
         fib.custom_local = True
-    _insert(fib.new_table(table), route, append, replace)
+    _insert(fib.new_table(table), route, append or prepend, replace, create, prepend)
     _flush_cache(net)
     for watcher in net.watchers:
         watcher("route", ("add", route))
     return route
 
 
-def _insert(table: FibTable, route: Route, append: bool, replace: bool) -> None:
-    """In order of tos (highest first), then metric; equals only by append. Linux: fib_table_insert()."""
-    bucket = table.bucket(route.prefix, route.plen)
+def _insert(table: FibTable, route: Route, several: bool, replace: bool, create: bool, before: bool) -> None:
+    """In order of tos (highest first), then metric; equals only if asked for. Linux: fib_table_insert()."""
+    bucket = table.by_plen.get(route.plen, {}).get(route.prefix, [])
     equals = [r for r in bucket if r.tos == route.tos and r.metric == route.metric]
     if equals and replace:
+        if any(r.same_nexthop(route) for r in equals[1:]):
+            raise oserror(errno.EEXIST)
         bucket[bucket.index(equals[0])] = route
         return
-    if equals and (not append or any(r.same_nexthop(route) for r in equals)):
+    if not create:
+        raise oserror(errno.ENOENT)
+    if equals and (not several or any(r.same_nexthop(route) for r in equals)):
         raise oserror(errno.EEXIST)
+    bucket = table.bucket(route.prefix, route.plen)
+    if equals and before:
+        bucket.insert(bucket.index(equals[0]), route)
+        return
     at = len([r for r in bucket if r.tos > route.tos or (r.tos == route.tos and r.metric <= route.metric)])
     bucket.insert(at, route)
 
@@ -270,9 +282,9 @@ def _check_nexthop(net: NetNamespace, dev: Any, gateway: int, scope: int, type: 
         if not dev.flags & IFF_UP and type != RTN_LOCAL:
             raise oserror(errno.ENETDOWN, "Device for nexthop is not up.")
         return dev
-    if scope >= RT_SCOPE_LINK:
-        raise oserror(errno.EINVAL, "Nexthop has invalid scope.")
     if onlink:
+        if scope >= RT_SCOPE_LINK:
+            raise oserror(errno.EINVAL, "Nexthop has invalid scope.")
         if dev is None:
             raise oserror(errno.ENODEV)
         if not dev.flags & IFF_UP:
@@ -302,13 +314,15 @@ def fib_del(
     table: int = RT_TABLE_MAIN,
     type: int = RTN_UNSPEC,
     protocol: int = 0,
+    tos: int = 0,
 ) -> Route:
     """The first route that fits everything given is gone, and returned. OSError ESRCH. Linux: fib_table_delete()."""
     fib: Fib = net.fib[AF_INET]
     found = fib.tables[table].by_plen.get(plen, {}).get(prefix, []) if table in fib.tables else []
     for route in found:
         if (
-            (not type or route.type == type)
+            route.tos == tos
+            and (not type or route.type == type)
             and (scope < 0 or route.scope == scope)
             and (not dev or route.dev is dev)
             and (not gateway or route.gateway == gateway)

@@ -101,7 +101,7 @@ class Dst:
         self.do_redirect: bool = False
         self.is_input: bool = False
         self.local: bool = type in (RTN_LOCAL, RTN_BROADCAST)
-        self.mtu_locked: bool = False
+        self.mtu_locked: bool = route.mtu_lock if route is not None else False
 
 
 class FibException:
@@ -216,8 +216,8 @@ def ip_route_output_key(
     """The route for a packet made here; dst.prefsrc is the source address to use. saddr 0: choose one. proto, sport and dport
     matter to rules that ask for them only.
 
-    OSError: ENETUNREACH no route, EHOSTUNREACH, EACCES or EINVAL by a route of that kind, EINVAL for a source that is not
-    ours, ENODEV for a device that is not there. Linux: ip_route_output_key_hash_rcu().
+    OSError: ENETUNREACH no route, EHOSTUNREACH, EACCES or EINVAL by a route of that kind, ENETUNREACH for a source that is
+    not ours, ENODEV for a device that is not there. Linux: ip_route_output_key_hash_rcu().
     """
     key = (daddr, saddr, oif, mark, tos, 0)
     dst: Dst | None = net.dst_cache.get(key)
@@ -243,7 +243,7 @@ def _route_output(
         if is_multicast(saddr) or saddr == BROADCAST or is_zeronet(saddr):
             raise oserror(errno.EINVAL)
         if inet_addr_type(net, saddr) != RTN_LOCAL and not net.sysctl.ipv4.ip_nonlocal_bind:
-            raise oserror(errno.EINVAL)
+            raise oserror(errno.ENETUNREACH)  # EINVAL before Linux 6.16
     dev = None
     if oif:
         dev = net.dev_by_index.get(oif)

@@ -125,7 +125,7 @@ def test_source_address_of_a_route_of_a_subnet_and_of_ourselves(lab: Lab) -> Non
                       "10.9.0.1": "10.9.0.1", "127.0.0.5": "127.0.0.1"}
     assert error_of(errno.EINVAL, fib_add, a, ip4("10.98.0.0"), 16, gateway=ip4("10.9.0.2"), prefsrc=ip4("10.1.1.1")) == (
         "Invalid prefsrc address.")
-    error_of(errno.EINVAL, ip_route_output_key, a, ip4("10.96.0.1"), ip4("10.1.1.1"))
+    error_of(errno.ENETUNREACH, ip_route_output_key, a, ip4("10.96.0.1"), ip4("10.1.1.1"))
 
 
 def test_a_cached_route_is_void_after_any_change(lab: Lab) -> None:

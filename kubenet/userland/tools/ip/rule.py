@@ -24,11 +24,24 @@ from kubenet.kernel.ipv4.fib_rules import (
     fib_rule_port_range,
 )
 from kubenet.userland.process import Process
-from kubenet.userland.tools.ip.common import PROTOCOLS, TABLES, TYPE_NUMBERS, TYPES, IpError, Options, cidr_of, invarg, json_text, take
+from kubenet.userland.tools.ip.common import (
+    IP_PROTOCOLS,
+    PROTOCOLS,
+    TABLES,
+    TYPE_NUMBERS,
+    TYPES,
+    IpError,
+    Options,
+    dsfield_of,
+    invarg,
+    json_text,
+    named_number,
+    number_of,
+    prefix_of,
+    take,
+)
 from kubenet.wire.addr import ip4_text, prefix_mask
 
-IP_PROTOCOLS = {1: "icmp", 2: "igmp", 4: "ipencap", 6: "tcp", 17: "udp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah", 58: "ipv6-icmp",
-                89: "ospf", 103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite"}
 UNSUPPORTED = ("l3mdev", "uidrange", "realms", "suppress_ifgroup", "sup_group", "nat", "map-to", "tun_id")
 
 
@@ -85,19 +98,19 @@ def _parse(net: Any, args: list[str], action: int) -> tuple[FibRule, int | None]
         if word == "not":
             made.invert = True
         elif word == "from":
-            made.src, made.src_len = _prefix(take(args))
+            made.src, made.src_len = prefix_of(take(args))
         elif word == "to":
-            made.dst, made.dst_len = _prefix(take(args))
+            made.dst, made.dst_len = prefix_of(take(args))
         elif _is(word, "preference", "order", "priority"):
-            pref = _number(take(args), "preference value is invalid\n")
+            pref = number_of(take(args), "preference value is invalid\n")
         elif word in ("tos", "dsfield"):
-            made.tos = _dsfield(take(args))
+            made.tos = dsfield_of(take(args))
         elif word == "fwmark":
             made.mark, made.mask = _fwmark(take(args))
         elif word in ("table", "lookup"):
             made.table, table_ok = _table(take(args), "invalid table ID\n"), True
         elif word in ("suppress_prefixlength", "sup_pl"):
-            made.suppress_prefixlen = _number(take(args), "suppress_prefixlength value is invalid\n")
+            made.suppress_prefixlen = number_of(take(args), "suppress_prefixlength value is invalid\n")
         elif word in ("dev", "iif"):
             made.iifname = _ifname(take(args), '"iif"/"dev" not a valid ifname')
         elif word == "oif":
@@ -109,11 +122,11 @@ def _parse(net: Any, args: list[str], action: int) -> tuple[FibRule, int | None]
         elif word == "dport":
             made.dports = fib_rule_port_range(_ports(take(args)), "dport")
         elif word == "protocol" or len(word) > 3 and "protocol".startswith(word):
-            made.protocol = _named(take(args), PROTOCOLS, '"protocol" value is invalid\n')
+            made.protocol = named_number(take(args), PROTOCOLS, '"protocol" value is invalid\n')
         elif word in UNSUPPORTED:
             raise OSError(errno.EOPNOTSUPP, "Operation not supported")
         elif word == "goto":
-            made.target, made.action, table_ok = _number(take(args), "invalid target\n"), FR_ACT_GOTO, True
+            made.target, made.action, table_ok = number_of(take(args), "invalid target\n"), FR_ACT_GOTO, True
         elif word == "nop":
             made.action, table_ok = FR_ACT_NOP, True
         else:
@@ -127,54 +140,16 @@ def _parse(net: Any, args: list[str], action: int) -> tuple[FibRule, int | None]
     return made, pref
 
 
-def _prefix(word: str, kind: str = "any valid") -> tuple[int, int]:
-    if word in ("all", "any", "default"):
-        return 0, 0
-    if ":" in word:
-        raise OSError(errno.EINVAL, "Invalid source address.")
-    try:
-        address, _, length = word.partition("/")
-        if address.count(".") < 3:  # "10/8", "0/0"
-            address += ".0" * (3 - address.count("."))
-        return cidr_of(f"{address}/{length}" if length else address)
-    except ValueError:
-        raise IpError(f'Error: {kind} prefix is expected rather than "{word}".', 1) from None
-
-
-def _number(word: str, why: str, base: int = 0, most: int = 0xFFFFFFFF) -> int:
-    try:
-        value = int(word, base)
-    except ValueError:
-        raise invarg(why, word) from None
-    if not 0 <= value <= most:
-        raise invarg(why, word)
-    return value
-
-
-def _named(word: str, names: dict[int, str], why: str, most: int = 255) -> int:
-    found = next((number for number, name in names.items() if name == word), None)
-    return _number(word, why, most=most) if found is None else found
-
-
 def _table(word: str, why: str) -> int:
-    return _named(word, TABLES, why, 0xFFFFFFFF)
-
-
-DSCP = {"default": 0, "EF": 0xB8, **{f"CS{n}": n << 5 for n in range(8)},
-        **{f"AF{c}{d}": (c << 3 | d << 1) << 2 for c in range(1, 5) for d in range(1, 4)}}
-
-
-def _dsfield(word: str) -> int:
-    """Tool: rtnl_dsfield_a2n(), hexadecimal unless a name of /etc/iproute2/rt_dsfield."""
-    return DSCP[word] if word in DSCP else _number(word, "TOS value is invalid\n", 16, 255)
+    return named_number(word, TABLES, why, 0xFFFFFFFF)
 
 
 def _fwmark(word: str) -> tuple[int, int]:
     """A mark without mask means all its bits, a mark 0 without mask none."""
     text, slash, mask = word.partition("/")
-    mark = _number(text, "fwmark value is invalid\n")
+    mark = number_of(text, "fwmark value is invalid\n")
     if slash:
-        return mark, _number(mask, "fwmask value is invalid\n")
+        return mark, number_of(mask, "fwmask value is invalid\n")
     return mark, 0xFFFFFFFF if mark else 0
 
 
@@ -185,7 +160,7 @@ def _ifname(word: str, why: str) -> str:
 
 
 def _ip_proto(word: str) -> int:
-    return _named(word, IP_PROTOCOLS, 'Invalid "ipproto" value\n')
+    return named_number(word, IP_PROTOCOLS, 'Invalid "ipproto" value\n')
 
 
 def _ports(word: str) -> tuple[int, int]:
@@ -205,11 +180,11 @@ def _shown(r: FibRule, args: list[str], flush: bool = False) -> bool:
     while args:
         word = args.pop(0)
         if _is(word, "preference", "order", "priority"):
-            fits = r.pref == _number(take(args), "preference value is invalid\n")
+            fits = r.pref == number_of(take(args), "preference value is invalid\n")
         elif word == "not":
             fits = r.invert
         elif word in ("tos", "dsfield"):
-            fits = r.tos == _dsfield(take(args))
+            fits = r.tos == dsfield_of(take(args))
         elif word == "fwmark":
             value = take(args)
             mark, mask = _fwmark(value)
@@ -227,13 +202,13 @@ def _shown(r: FibRule, args: list[str], flush: bool = False) -> bool:
         elif word in ("lookup", "table"):
             fits = r.table == _table(take(args), "table id value is invalid\n")
         elif word == "protocol" or len(word) > 3 and "protocol".startswith(word):
-            wanted = _named(take(args), PROTOCOLS, '"protocol" value is invalid\n')
+            wanted = named_number(take(args), PROTOCOLS, '"protocol" value is invalid\n')
             fits = not flush or r.protocol == wanted  # iproute2 6.1 asks only for flush
         elif word == "from":
-            addr, plen = _prefix(take(args), "inet")
+            addr, plen = prefix_of(take(args), "inet")
             fits = not plen or r.src_len >= plen and not (r.src ^ addr) & prefix_mask(plen)
         else:
-            addr, plen = _prefix(take(args) if word == "to" else word, "inet")
+            addr, plen = prefix_of(take(args) if word == "to" else word, "inet")
             fits = not plen or r.dst_len >= plen and not (r.dst ^ addr) & prefix_mask(plen)
         shown = shown and fits  # the words after it are read all the same
     return shown
