@@ -69,9 +69,12 @@ class NfBridge:
 
 
 class FdbEntry:
-    """Where a MAC address lives. port None: the bridge itself. `updated`: ns of the last frame from it."""
+    """Where a MAC address lives. port None: the bridge itself. `updated`: ns of the last frame from it.
 
-    __slots__ = ("mac", "port", "updated", "is_local", "is_static")
+    is_local: frames to it are ours; is_static: it does not age; sticky: it does not move to another port.
+    """
+
+    __slots__ = ("mac", "port", "updated", "is_local", "is_static", "sticky")
 
     def __init__(
         self, mac: int, port: BridgePort | None, updated: int, is_local: bool = False, is_static: bool = False
@@ -81,6 +84,7 @@ class FdbEntry:
         self.updated = updated
         self.is_local = is_local
         self.is_static = is_static
+        self.sticky: bool = False
 
 
 class BridgePort:
@@ -171,6 +175,25 @@ class Bridge(NetDevice):
             gone = [mac for mac, entry in self.fdb.items() if not entry.is_static]
         for mac in gone:
             del self.fdb[mac]
+
+    def fdb_add(self, mac: int, port: BridgePort | None, local: bool, static: bool, sticky: bool, excl: bool) -> None:
+        """`mac` lives behind `port` (None: here), as an administrator says. OSError EEXIST if excl and it is known, EINVAL.
+
+        Linux: br_fdb_add(), fdb_add_entry().
+        """
+        if not mac or (port is None and not local) or (sticky and local):
+            raise oserror(errno.EINVAL)
+        if excl and any(entry.mac == mac for entry in self.fdb_entries()):
+            raise oserror(errno.EEXIST)
+        entry = self.fdb[mac] = FdbEntry(mac, port, self.net.loop.now, local, local or static)
+        entry.sticky = sticky
+
+    def fdb_delete(self, mac: int, port: BridgePort | None) -> None:
+        """`mac` is not known behind `port` any more. OSError ENOENT. Linux: fdb_delete_by_addr_and_port()."""
+        entry = self.fdb.get(mac)
+        if entry is None or entry.port is not port:
+            raise oserror(errno.ENOENT)
+        del self.fdb[mac]
 
     def fdb_entries(self) -> list[FdbEntry]:
         """The entries that have not aged out, for `bridge fdb`."""
@@ -307,7 +330,7 @@ def br_fdb_update(br: Bridge, port: BridgePort, mac: int, entry: FdbEntry | None
         br.fdb[mac] = FdbEntry(mac, port, br.net.loop.now)
     elif entry.is_local:
         br.net.host.printk(f"{br.name}: received packet on {port.dev.name} with own address as source address")
-    elif not entry.is_static:
+    elif not entry.sticky:
         entry.port = port
         entry.updated = br.net.loop.now
 

@@ -29,7 +29,8 @@ _GROUPS = {
     _HERE + "procs": "ps kill pkill killall pgrep pidof top",
     _HERE + "ss": "ss netstat",
     _HERE + "ip": "ip",
-    _HERE + "nettools": "ifconfig route arp bridge",
+    _HERE + "nettools": "ifconfig route arp",
+    _HERE + "bridge": "bridge",
     _HERE + "iptables": "iptables iptables-save iptables-restore iptables-legacy iptables-legacy-save iptables-legacy-restore "
                         "iptables-nft ip6tables ip6tables-save ip6tables-restore conntrack",
     _HERE + "nstat": "nstat sysctl dmesg ethtool",

@@ -1,4 +1,4 @@
-"""ifconfig, route, arp (net-tools 2.10) and bridge (iproute2): older views of the tables that `ip` shows. Observed output."""
+"""ifconfig, route and arp (net-tools 2.10): older views of the tables that `ip` shows. Observed output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from kubenet.userland.netview import addresses, main_routes, neighbours
 from kubenet.userland.process import Process
 from kubenet.userland.tools import tool
 from kubenet.userland.tools.ip.common import IFF_NAMES
-from kubenet.userland.tools.ip.link import flag_names, shown_name
 from kubenet.wire.addr import ip4_text, mac_text, prefix_mask
 
 
@@ -74,26 +73,3 @@ def ifconfig(proc: Process, argv: list[str]) -> int:
             proc.out(f"        {label.upper()} errors {errors}  dropped {dropped}  {tail}\n")
         proc.out("\n")
     return 0
-
-
-@tool("bridge")
-def bridge(proc: Process, argv: list[str]) -> int:
-    """bridge fdb [show [br BRIDGE]], bridge link"""
-    what = argv[1] if len(argv) > 1 else ""
-    bridges = [d for d in proc.net.devs.values() if d.kind == "bridge"]
-    if "fdb".startswith(what) and what:
-        for b in bridges:
-            for key, entry in b.fdb.items():
-                address = key if isinstance(key, int) else key[-1]
-                port = entry.port.dev.name if getattr(entry.port, "dev", None) is not None else getattr(entry.port, "name", b.name)
-                kind = "permanent" if entry.is_local else "static" if entry.is_static else ""
-                proc.out(f"{mac_text(address)} dev {port} master {b.name} {kind}\n")
-        return 0
-    if "link".startswith(what) and what:
-        for dev in proc.net.devs.values():
-            if dev.master is not None:
-                proc.out(f"{dev.ifindex}: {shown_name(dev)}: <{flag_names(dev)}> mtu {dev.mtu} master {dev.master.name} "
-                         "state forwarding priority 32 cost 2 \n")
-        return 0
-    proc.err('Usage: bridge [ OPTIONS ] OBJECT { COMMAND | help }\nwhere  OBJECT := { link | fdb }\n')
-    return 255

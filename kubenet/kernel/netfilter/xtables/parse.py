@@ -487,6 +487,8 @@ def check_new_name(name: str) -> None:
         raise XtablesError(f"chain name not allowed to start with `{name[0]}'")
     if name in TARGETS or name in TARGETS6 or name in STANDARD:
         raise XtablesError("chain name may not clash with target name")
+    if any(c.isspace() for c in name):
+        raise XtablesError(f"Invalid chain name `{name}'")
 
 
 _HANDLERS = {

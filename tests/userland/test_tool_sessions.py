@@ -1,6 +1,7 @@
-"""Sessions of iproute2 6.1 on Linux 6.18, command by command: what was printed there, and its exit code, we print.
+"""Sessions of iproute2 6.1 and iptables 1.8.9 (legacy) on Linux 6.18, command by command: what was printed there, and its exit code, we print.
 
-The namespace of the recordings: lo up, eth0 (02:00:00:00:00:05) 10.48.1.5/24 brd +, default via 10.48.1.1.
+The namespace of the recordings: lo up, eth0 (02:00:00:00:00:05) 10.48.1.5/24 brd +, default via 10.48.1.1; what belongs to IPv6
+is left out of the recordings.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def session(name: str) -> list[tuple[str, str, int]]:
     return [(m[1], m[2], int(m[3])) for m in re.finditer(r"^\$ (.*)\n((?:(?!exit \d).*\n)*)exit (\d+)$", text, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("name", ["ip-rule.txt", "ip-route.txt"])
+@pytest.mark.parametrize("name", ["ip-rule.txt", "ip-route.txt", "bridge.txt", "iptables.txt"])
 def test_a_session_goes_as_recorded(lab: Any, box: Any, name: str) -> None:
     lab.start(box, "cat")  # so that the namespace is in use
     box.net.devs["eth0"].addr = mac("02:00:00:00:00:05")
