@@ -241,9 +241,11 @@ def dev_change_flags(dev: NetDevice, up: bool) -> None:
 
 
 def dev_set_mtu(dev: NetDevice, mtu: int) -> None:
-    """The largest network-layer packet is `mtu` bytes from now on. OSError EINVAL. Linux: dev_set_mtu()."""
-    if not 68 <= mtu <= 65536:
-        raise oserror(errno.EINVAL)
+    """The largest network-layer packet is `mtu` bytes from now on. OSError EINVAL. Linux: dev_set_mtu(), dev_validate_mtu()."""
+    if mtu < 68:
+        raise oserror(errno.EINVAL, "mtu less than device minimum.")
+    if mtu > (65536 if dev.kind == "loopback" else 65535):
+        raise oserror(errno.EINVAL, "mtu greater than device maximum.")
     if mtu != dev.mtu:
         dev.mtu = mtu
         call_netdevice_notifiers(NETDEV_CHANGEMTU, dev)

@@ -67,7 +67,10 @@ def inet_addr_add(
             if other.addr == addr:
                 raise oserror(errno.EEXIST, "ipv4: Address already assigned.")
             ifa.secondary = True
-    dev.ifaddrs.append(ifa)
+    at = len(dev.ifaddrs)
+    if not ifa.secondary:  # after the last primary one of no smaller scope: inet_insert_ifa()
+        at = max((n for n, other in enumerate(dev.ifaddrs, 1) if not other.secondary and scope <= other.scope), default=0)
+    dev.ifaddrs.insert(at, ifa)
     _local_addrs_changed(dev.net)
     fib_add_ifaddr(dev, ifa)
     rt_cache_flush(dev.net)

@@ -40,6 +40,7 @@ class Options:
 
     def __init__(self) -> None:
         self.oneline = self.stats = self.brief = self.details = self.json = self.six = self.numeric = self.pretty = False
+        self.four = False
 
 
 def namespace_of(proc: Process, name: str) -> Any:
@@ -58,7 +59,7 @@ def device_of(net: Any, name: str) -> Any:
     return dev
 
 
-def command_of(args: list[str], names: tuple[str, ...], default: str = "show") -> str:
+def command_of(args: list[str], names: tuple[str, ...], default: str = "show", what: str = "") -> str:
     """The command word, shortened or missing."""
     if not args:
         return default
@@ -68,7 +69,8 @@ def command_of(args: list[str], names: tuple[str, ...], default: str = "show") -
     found = next((n for n in names if n.startswith(word)), None)
     if found is None:
         args.insert(0, word)
-        raise IpError(f'Command "{word}" is unknown, try "ip help".')
+        try_this = f"ip {what} help" if what else "ip help"
+        raise IpError(f'Command "{word}" is unknown, try "{try_this}".')
     return found
 
 

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import errno
-import json
 from typing import Any
 
-from kubenet.userland.netview import addresses
+from kubenet.kernel.dev import device
+from kubenet.kernel.dev.bridge import Bridge
+from kubenet.kernel.dev.device import oserror, unregister_netdevice
+from kubenet.kernel.dev.dummy import Dummy
+from kubenet.kernel.dev.veth import create_veth_pair
 from kubenet.userland.process import Process
-from kubenet.userland.tools.ip.common import IFF_NAMES, SCOPES, IpError, Options, command_of, device_of, namespace_of, take
+from kubenet.userland.tools.ip.common import (
+    IFF_NAMES,
+    SCOPES,
+    IpError,
+    Options,
+    command_of,
+    device_of,
+    invarg,
+    json_text,
+    named_number,
+    namespace_of,
+    number_of,
+    take,
+)
 from kubenet.wire.addr import ip4_text, mac, mac_text
 
 
@@ -36,32 +52,41 @@ def shown_name(dev: Any) -> str:
     return str(dev.name)
 
 
-def _netns_id(dev: Any) -> str:
-    if dev.kind != "veth" or dev.peer is None or dev.peer.net is dev.net:
-        return ""
+def _netns_number(dev: Any) -> int:
+    """The id under which a device's namespace knows that of the other end."""
     others = [n for n in dev.net.host.namespaces.values() if n is not dev.net]
     init = next(iter(dev.net.host.namespaces.values()))
-    if dev.net is init:
+    return others.index(dev.peer.net) if dev.peer.net in others and dev.peer.net is not init else 0
+
+
+def netns_text(dev: Any) -> str:
+    """Where the other end of a veth is, if elsewhere."""
+    if dev.kind != "veth" or dev.peer is None or dev.peer.net is dev.net:
+        return ""
+    if dev.net is next(iter(dev.net.host.namespaces.values())):
         return f" link-netns {dev.peer.net.name.rpartition('/')[2]}"
-    return f" link-netnsid {others.index(dev.peer.net) if dev.peer.net in others and dev.peer.net is not init else 0}"
+    return f" link-netnsid {_netns_number(dev)}"
+
+
+def _qdisc(dev: Any) -> str:
+    if not dev.flags & 1 and dev.kind != "loopback":
+        return "noop"
+    return str(getattr(dev.qdisc, "kind", None) or getattr(dev.qdisc, "name", None) or dev.default_qdisc)
 
 
 def head_line(dev: Any, mode: bool) -> str:
     """The first line of a device."""
-    qdisc = getattr(dev.qdisc, "kind", None) or getattr(dev.qdisc, "name", None) or getattr(dev, "default_qdisc", "noqueue")
-    if not dev.flags & 1 and dev.kind != "loopback":
-        qdisc = "noop"
     master = f" master {dev.master.name}" if dev.master is not None else ""
-    line = f"{dev.ifindex}: {shown_name(dev)}: <{flag_names(dev)}> mtu {dev.mtu} qdisc {qdisc}{master} state {dev.operstate} "
+    line = f"{dev.ifindex}: {shown_name(dev)}: <{flag_names(dev)}> mtu {dev.mtu} qdisc {_qdisc(dev)}{master} state {dev.operstate} "
     line += "mode DEFAULT " if mode else ""
-    return line + f"group default qlen {dev.txqlen}"
+    return line + f"group {dev.group or 'default'} qlen {dev.txqlen}"
 
 
 def link_line(dev: Any) -> str:
     """    link/ether ..."""
     kind = "loopback" if dev.kind == "loopback" else "ether"
     brd = "00:00:00:00:00:00" if kind == "loopback" else "ff:ff:ff:ff:ff:ff"
-    return f"    link/{kind} {mac_text(dev.addr)} brd {brd}{_netns_id(dev)}"
+    return f"    link/{kind} {mac_text(dev.addr)} brd {brd}{netns_text(dev)}"
 
 
 def stats_lines(dev: Any) -> list[str]:
@@ -79,9 +104,25 @@ def stats_lines(dev: Any) -> list[str]:
     return out
 
 
+KINDS = {"veth": "veth ", "bridge": "bridge forward_delay 1500 hello_time 200 max_age 2000 ", "vxlan": "vxlan "}
+GSO = {"gso_max_size": 65536, "gso_max_segs": 65535, "tso_max_size": 524280, "tso_max_segs": 65535, "gro_max_size": 65536}
+
+
+def _detail_fields(dev: Any) -> dict[str, Any]:
+    """What -d adds to -j. A veth has a queue for each CPU. Linux: rtnl_fill_ifinfo(), veth_newlink()."""
+    loop = dev.kind == "loopback"
+    queues = dev.net.host.cpus if dev.kind == "veth" else 1
+    return {"promiscuity": dev.promiscuity, "allmulti": int(bool(dev.flags & 0x200)), "min_mtu": 0 if loop else 68,
+            "max_mtu": 0 if loop else 65535, **({"linkinfo": {"info_kind": dev.kind}} if dev.kind in KINDS else {}),
+            "inet6_addr_gen_mode": "eui64", "num_tx_queues": queues, "num_rx_queues": queues, **GSO}
+
+
 def _details(dev: Any) -> str:
-    extra = {"veth": "veth ", "bridge": "bridge forward_delay 1500 hello_time 200 max_age 2000 ", "vxlan": "vxlan "}.get(dev.kind, "")
-    return f" promiscuity {getattr(dev, 'promiscuity', 0)}  allmulti 0 minmtu 68 maxmtu 65535 \n    {extra}addrgenmode eui64 "
+    f = _detail_fields(dev)
+    kind = f"\n    {KINDS[dev.kind]}" if dev.kind in KINDS else ""
+    return (f" promiscuity {f['promiscuity']}  allmulti {f['allmulti']} minmtu {f['min_mtu']} maxmtu {f['max_mtu']} {kind}"
+            f"addrgenmode eui64 numtxqueues {f['num_tx_queues']} numrxqueues {f['num_rx_queues']} "
+            + "".join(f"{name} {value} " for name, value in GSO.items()))
 
 
 def select_devices(net: Any, args: list[str]) -> list[Any]:
@@ -109,22 +150,26 @@ def select_devices(net: Any, args: list[str]) -> list[Any]:
 
 
 def link(proc: Process, net: Any, options: Options, args: list[str]) -> str:
-    command = command_of(args, ("show", "set", "add", "delete", "help"))
+    command = command_of(args, ("show", "set", "add", "delete", "help"), what="link")
     if command == "show":
         devs = select_devices(net, args)
         if options.json:
-            return json.dumps([link_json(dev, False) for dev in devs], separators=(",", ":")) + "\n"
+            return json_text([link_json(dev, options, None) for dev in devs], options)
         return "".join(_link_text(dev, options) for dev in devs)
     if command == "set":
         _link_set(proc, net, args)
     elif command == "add":
         _link_add(net, args)
     elif command == "delete":
-        from kubenet.kernel.dev.device import unregister_netdevice
-
-        if args and args[0] == "dev":
-            take(args)
-        unregister_netdevice(device_of(net, args[0] if args else ""))
+        while args and args[0] in ("dev", "type"):
+            if args.pop(0) == "type":
+                take(args)
+        if not args:
+            raise IpError('Not enough information: "dev" argument is required.')
+        dev = device_of(net, take(args))
+        if dev.kind in ("loopback", "nic"):  # no rtnl_link_ops->dellink
+            raise oserror(errno.EOPNOTSUPP)
+        unregister_netdevice(dev)
     return ""
 
 
@@ -132,30 +177,84 @@ def _link_text(dev: Any, options: Options) -> str:
     if options.brief:
         return f"{shown_name(dev):<16} {dev.operstate:<14} {mac_text(dev.addr)} <{flag_names(dev)}> \n"
     lines = [head_line(dev, True), link_line(dev) + (_details(dev) if options.details else "")]
+    if dev.alias:
+        lines.append(f"    alias {dev.alias}")
     if options.stats:
         lines += stats_lines(dev)
     return ("\\".join(lines) if options.oneline else "\n".join(lines)) + "\n"
 
 
-def link_json(dev: Any, with_addresses: bool) -> dict[str, Any]:
-    out: dict[str, Any] = {"ifindex": dev.ifindex, "ifname": dev.name, "flags": flag_names(dev).split(","), "mtu": dev.mtu,
-                           "qdisc": getattr(dev, "default_qdisc", "noqueue"), "operstate": dev.operstate, "group": "default",
-                           "txqlen": dev.txqlen, "link_type": "loopback" if dev.kind == "loopback" else "ether",
-                           "address": mac_text(dev.addr)}
-    if dev.master is not None:
-        out["master"] = dev.master.name
-    if with_addresses:
-        out["addr_info"] = [{"family": "inet", "local": ip4_text(a.addr), "prefixlen": a.plen, "scope": SCOPES.get(a.scope, str(a.scope)),
-                             "label": a.label, "valid_life_time": 4294967295, "preferred_life_time": 4294967295}
-                            for a in addresses(dev)]
+def link_json(dev: Any, options: Options, found: list[Any] | None) -> dict[str, Any]:
+    """A device as -j prints it, with its addresses for `ip addr`. Tool: print_linkinfo()."""
+    ether = dev.kind != "loopback"
+    address = mac_text(dev.addr)
+    if options.brief:
+        out: dict[str, Any] = {**_lower(dev), "ifname": dev.name, "operstate": dev.operstate}
+        out |= {"address": address, "flags": flag_names(dev).split(",")} if found is None else {}
+    else:
+        out = {"ifindex": dev.ifindex, **_lower(dev), "ifname": dev.name, "flags": flag_names(dev).split(","), "mtu": dev.mtu,
+               "qdisc": _qdisc(dev)}
+        if dev.master is not None:
+            out["master"] = dev.master.name
+        out["operstate"] = dev.operstate
+        if found is None:
+            out["linkmode"] = "DEFAULT"
+        out |= {"group": str(dev.group or "default"), "txqlen": dev.txqlen, "link_type": "ether" if ether else "loopback",
+                "address": address, "broadcast": "ff:ff:ff:ff:ff:ff" if ether else "00:00:00:00:00:00"}
+        if netns_text(dev):
+            out["link_netnsid"] = _netns_number(dev)
+        if options.details:
+            out |= _detail_fields(dev)
+        if dev.alias:
+            out["ifalias"] = dev.alias
+        if options.stats:
+            out["stats64"] = _stats_json(dev)
+    if found is not None:
+        out["addr_info"] = [_addr_json(a, options) for a in found]
     return out
 
 
-def _link_set(proc: Process, net: Any, args: list[str]) -> None:
-    from kubenet.kernel.dev import device
+def _addr_json(a: Any, options: Options) -> dict[str, Any]:
+    if options.brief:
+        return {"local": ip4_text(a.addr), "prefixlen": a.plen}
+    return {"family": "inet", "local": ip4_text(a.addr), "prefixlen": a.plen, **({"broadcast": ip4_text(a.brd)} if a.brd else {}),
+            "scope": SCOPES.get(a.scope, str(a.scope)), **({"secondary": True} if a.secondary else {}), "label": a.label,
+            "valid_life_time": 4294967295, "preferred_life_time": 4294967295}
 
+
+def _lower(dev: Any) -> dict[str, Any]:
+    if dev.kind != "veth" or dev.peer is None:
+        return {}
+    return {"link": dev.peer.name} if dev.peer.net is dev.net else {"link_index": dev.peer.ifindex}
+
+
+def _stats_json(dev: Any) -> dict[str, Any]:
+    return {"rx": {"bytes": dev.rx_bytes, "packets": dev.rx_packets, "errors": dev.rx_errors, "dropped": dev.rx_dropped, "over_errors": 0,
+                   "multicast": dev.rx_multicast},
+            "tx": {"bytes": dev.tx_bytes, "packets": dev.tx_packets, "errors": dev.tx_errors, "dropped": dev.tx_dropped,
+                   "carrier_errors": 0, "collisions": 0}}
+
+
+SWITCHES = {"arp": -0x80, "multicast": 0x1000, "allmulticast": 0x200, "promisc": 0x100}  # flag; negative: set by "off"
+
+
+def _lladdr(word: str) -> int:
+    try:
+        return mac(word)
+    except ValueError:
+        raise IpError(f'"{word}" is invalid lladdr.', 1) from None
+
+
+def _name(word: str) -> str:
+    if not device.dev_valid_name(word):
+        raise invarg('"name" not a valid ifname', word)
+    return word
+
+
+def _link_set(proc: Process, net: Any, args: list[str]) -> None:
+    """Tool: iplink_modify(); Linux: do_setlink()."""
     if args and args[0] == "dev":
-        take(args)
+        args.pop(0)
     if not args:
         raise IpError('Not enough information: "dev" argument is required.')
     dev = device_of(net, take(args))
@@ -164,60 +263,76 @@ def _link_set(proc: Process, net: Any, args: list[str]) -> None:
         if word in ("up", "down"):
             device.dev_change_flags(dev, word == "up")
         elif word == "mtu":
-            device.dev_set_mtu(dev, int(take(args)))
+            device.dev_set_mtu(dev, number_of(take(args), 'Invalid "mtu" value\n'))
         elif word == "address":
-            device.dev_set_addr(dev, mac(take(args)))
+            device.dev_set_addr(dev, _lladdr(take(args)))
         elif word in ("txqlen", "txqueuelen", "qlen"):
-            dev.txqlen = int(take(args))
+            dev.txqlen = number_of(take(args), 'Invalid "txqueuelen" value\n')
         elif word == "name":
-            device.dev_change_name(dev, take(args))
+            device.dev_change_name(dev, _name(take(args)))
+        elif word == "alias":
+            dev.alias = take(args)
+        elif word == "group":
+            dev.group = named_number(take(args), {0: "default"}, 'Invalid "group" value\n', 0xFFFFFFFF)
         elif word == "netns":
             target = namespace_of(proc, take(args))
             if target is None:
                 raise IpError('Error: argument "netns" is wrong: Invalid "netns" value', 255)
             device.dev_change_net(dev, target, dev.name)
         elif word == "master":
-            device_of(net, take(args)).add_port(dev)
+            master = net.devs.get(name := take(args))
+            if master is None:
+                raise invarg("Device does not exist\n", name)
+            if master.kind != "bridge":
+                raise oserror(errno.EOPNOTSUPP)
+            master.add_port(dev)
         elif word == "nomaster":
             if dev.master is not None:
                 dev.master.del_port(dev)
-        elif word == "promisc":
-            dev.flags = dev.flags | 0x100 if take(args) == "on" else dev.flags & ~0x100
+        elif word in SWITCHES:
+            value, flag = take(args), SWITCHES[word]
+            if value not in ("on", "off"):
+                raise IpError(f'Error: argument of "{word}" must be one of "off", "on", not "{value}"', 234)
+            on = (value == "on") == (flag > 0)
+            dev.flags = dev.flags | abs(flag) if on else dev.flags & ~abs(flag)
         else:
             raise IpError(f'Error: either "dev" is duplicate, or "{word}" is a garbage.')
 
 
 def _link_add(net: Any, args: list[str]) -> None:
-    from kubenet.kernel.dev import device
-
-    name, kind, peer = "", "", ""
+    """Linux: rtnl_newlink(); of a veth pair the peer comes first, as in veth_newlink()."""
+    name, kind, peer, mtu, address = "", "", "", 0, 0
     while args:
         word = take(args)
         if word in ("name", "dev"):
             name = take(args)
         elif word == "type":
             kind = take(args)
+        elif word == "mtu":
+            mtu = number_of(take(args), 'Invalid "mtu" value\n')
+        elif word == "address":
+            address = _lladdr(take(args))
         elif word == "peer":
             if args and args[0] == "name":
                 take(args)
             peer = take(args)
         elif not name:
             name = word
+    if not kind:
+        raise IpError('Not enough information: "type" argument is required', 1)
+    name = _name(name or next(f"{kind}{n}" for n in range(len(net.devs) + 1) if f"{kind}{n}" not in net.devs))
     if name in net.devs:
-        raise OSError(errno.EEXIST, "File exists")
+        raise oserror(errno.EEXIST)
     if kind == "bridge":
-        from kubenet.kernel.dev.bridge import Bridge
-
-        bridge = Bridge(net, name)
-        if name not in net.devs:
-            device.register_netdevice(net, bridge)
+        Bridge(net, name)
     elif kind == "veth":
-        from kubenet.kernel.dev.veth import create_veth_pair
-
-        create_veth_pair(net, name, net, peer or "veth0")
+        peer = peer or next(f"veth{n}" for n in range(len(net.devs) + 2) if f"veth{n}" not in (name, *net.devs))
+        create_veth_pair(net, _name(peer), net, name)
     elif kind == "dummy":
-        from kubenet.kernel.dev.dummy import Dummy
-
         device.register_netdevice(net, Dummy(net, name))
     else:
         raise IpError("Error: Unknown device type.", 2)
+    if mtu:
+        device.dev_set_mtu(net.devs[name], mtu)
+    if address:
+        device.dev_set_addr(net.devs[name], address)

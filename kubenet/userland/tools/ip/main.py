@@ -45,12 +45,14 @@ def ip(proc: Process, argv: list[str]) -> int:
             options.numeric = True
         elif flag in ("p", "pretty"):
             options.pretty = True
+        elif flag == "4":
+            options.four = True
         elif flag == "6":
             options.six = True
         elif flag in ("V", "Version"):
             proc.out("ip utility, iproute2-6.1.0, libbpf 1.1.0\n")
             return 0
-        elif flag not in ("4", "c", "color", "0", "r", "resolve", "h", "human", "t", "f", "force", "a", "all"):
+        elif flag not in ("c", "color", "0", "r", "resolve", "h", "human", "t", "f", "force", "a", "all"):
             proc.err(f'Option "-{flag}" is unknown, try "ip -help".\n')
             return 255
     if not args:
@@ -76,7 +78,7 @@ def ip(proc: Process, argv: list[str]) -> int:
         return error.code
     except OSError as error:
         words = error.strerror or str(error)
-        extended = words[:1].isupper() and words.endswith(".") or words.startswith("ipv4:")
+        extended = words.endswith(".") or words.startswith("ipv4:")
         proc.err(f"Error: {words}\n" if extended else f"RTNETLINK answers: {words}\n")
         return 2
 
