@@ -307,22 +307,32 @@ def _proc_net_arp(net: NetNamespace) -> str:
 
 
 def _proc_net_snmp(net: NetNamespace, wanted: tuple[str, ...]) -> str:
+    """Counters, and what RFC 1213 has besides them. Linux: snmp_seq_show(): retransmission by RFC 6298 (vanj), its limits in ms."""
+    v4 = net.sysctl.ipv4
+    fixed = {"Ip": {"Forwarding": 1 if net.sysctl.conf4["all"].forwarding else 2, "DefaultTTL": v4.ip_default_ttl},
+             "Tcp": {"RtoAlgorithm": 1, "RtoMin": 200, "RtoMax": 120000, "MaxConn": -1}}
     out = []
     for section, names in SECTIONS:
         if section in wanted:
-            out.append(f"{section}: " + " ".join(names))
-            out.append(f"{section}: " + " ".join(str(net.snmp[section + name]) for name in names))
+            first = fixed.get(section, {})
+            out.append(f"{section}: " + " ".join((*first, *names)))
+            out.append(f"{section}: " + " ".join(map(str, (*first.values(), *(net.snmp[section + name] for name in names)))))
     return "\n".join(out) + "\n"
 
 
 def _proc_net_sockets(net: NetNamespace, proto: str) -> str:
     from kubenet.userland.netview import STATE_NUMBERS, sockets
 
-    lines = ["  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode".ljust(149)]
+    if proto == "udp":  # udp4_seq_show(): other columns, and 127 wide
+        head, ends, width = "   sl  ", " ref pointer drops", 127
+    else:
+        head, ends, width = "  sl  ", "", 149
+    lines = [(head + "local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode" + ends).ljust(width)]
     for number, row in enumerate(sockets(net, (proto,))):
+        tail = f"{row.ino} 2 0000000000000000 0" if proto == "udp" else f"{row.ino} 1 0 100 0 0 10 0"
         lines.append(
-            f"{number:4d}: {_le(row.saddr)}:{row.sport:04X} {_le(row.daddr)}:{row.dport:04X} {STATE_NUMBERS[row.state]:02X} "
-            f"{row.send_q:08X}:{row.recv_q:08X} 00:00000000 00000000 {row.uid:5d} {0:8d} {row.ino} 1 0 100 0 0 10 0".ljust(149))
+            f"{number:{len(head) - 2}d}: {_le(row.saddr)}:{row.sport:04X} {_le(row.daddr)}:{row.dport:04X} {STATE_NUMBERS[row.state]:02X} "
+            f"{row.send_q:08X}:{row.recv_q:08X} 00:00000000 00000000 {row.uid:5d} {0:8d} {tail}".ljust(width))
     return "\n".join(lines) + "\n"
 
 

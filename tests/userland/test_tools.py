@@ -256,3 +256,29 @@ def test_brief_links_are_as_recorded(lab: Any, box: Any) -> None:
     recording = (GOLDEN / "ip.txt").read_text().split("$ ip -br link\n")[1].splitlines()[:2]
     ours = lab.run(box, "ip -br link").out.replace(mac, "1e:ed:40:f1:44:ac")
     assert re.sub(r"@if\d+ ", "@if2 ", ours).splitlines() == recording
+
+
+@pytest.mark.parametrize("command, code, out, err", [
+    ("ethtool", 1, "", "ethtool: bad command line argument(s)\nFor more information run ethtool -h\n"),
+    ("ethtool -K eth0 foo off", 92, "", "netlink error: bit name not found (offset 56)\nnetlink error: Operation not supported\n"),
+    ("ethtool -K eth0 tso off; ethtool -k eth0 | grep ^tcp", 0, "tcp-segmentation-offload: off\n", ""),
+    ("ethtool -S lo", 94, "", "no stats available\n"),
+    ("ethtool -S eth0 | head -n 2", 0, "NIC statistics:\n     peer_ifindex: 3\n", ""),
+])
+def test_ethtool_says_what_it_cannot_do(lab: Any, box: Any, command: str, code: int, out: str, err: str) -> None:
+    """ethtool 6.1 on Linux 6.18."""
+    result = lab.run(box, command)
+    assert (result.code, result.out, result.err) == (code, out, err)
+
+
+def test_proc_net_has_the_columns_of_the_kernel(lab: Any, box: Any) -> None:
+    """Linux: snmp_seq_show(), udp4_seq_show()."""
+    assert lab.run(box, "head -n 2 /proc/net/snmp | cut -d' ' -f 1-3").out == "Ip: Forwarding DefaultTTL\nIp: 2 64\n"
+    tcp_rows = lab.run(box, "grep ^Tcp /proc/net/snmp | cut -d' ' -f 2-5").out
+    assert tcp_rows == "RtoAlgorithm RtoMin RtoMax MaxConn\n1 200 120000 -1\n"
+    lab.start(box, "nc -lu -p 53")
+    lab.wait(1)
+    head, row = lab.run(box, "cat /proc/net/udp").out.splitlines()
+    assert head == ("   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
+                    .ljust(127))
+    assert len(row) == 127 and row[5:25] == ": 00000000:0035 0000"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from fnmatch import fnmatchcase
 
+from kubenet.kernel.dev.device import NETIF_F_GRO, NETIF_F_GSO, NETIF_F_TSO
 from kubenet.kernel.snmp import NAMES, SECTIONS
 from kubenet.units import SEC
 from kubenet.userland.process import Process
@@ -125,26 +126,44 @@ def dmesg(proc: Process, argv: list[str]) -> int:
 
 @tool("ethtool")
 def ethtool(proc: Process, argv: list[str]) -> int:
-    """ethtool -k|-K|-S DEV"""
+    """ethtool [-k|-K|-S] DEV. Texts and exit codes of ethtool 6.1; leaves out features and settings this stack does not have."""
     args = list(argv[1:])
     mode = args.pop(0) if args and args[0].startswith("-") else ""
-    dev = proc.net.devs.get(args[0]) if args else None
+    if not args:
+        proc.err("ethtool: bad command line argument(s)\nFor more information run ethtool -h\n")
+        return 1
+    dev = proc.net.devs.get(args[0])
     if dev is None:
         proc.err("netlink error: no device matches name (offset 24)\nnetlink error: No such device\n")
         return 75
-    bits = {"tso": 1, "gso": 2, "gro": 4, "tcp-segmentation-offload": 1, "generic-segmentation-offload": 2,
-            "generic-receive-offload": 4}
-    if mode == "-k":
+    features = {"tcp-segmentation-offload": NETIF_F_TSO, "generic-segmentation-offload": NETIF_F_GSO,
+                "generic-receive-offload": NETIF_F_GRO}
+    bits = {"tso": NETIF_F_TSO, "gso": NETIF_F_GSO, "gro": NETIF_F_GRO, **features}
+    if mode in ("-k", "--show-features", "--show-offload"):
         proc.out(f"Features for {dev.name}:\n")
-        for name in ("tcp-segmentation-offload", "generic-segmentation-offload", "generic-receive-offload"):
-            proc.out(f"{name}: {'on' if dev.features & bits[name] else 'off'}\n")
-    elif mode == "-K":
+        for name, bit in features.items():
+            proc.out(f"{name}: {'on' if dev.features & bit else 'off'}\n")
+    elif mode in ("-K", "--features", "--offload"):
         for name, value in zip(args[1::2], args[2::2], strict=False):
-            bit = bits.get(name, 0)
-            dev.features = dev.features | bit if value == "on" else dev.features & ~bit
-    elif mode == "-S":
-        names = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
-        proc.out("NIC statistics:\n" + "".join(f"     {n}: {getattr(dev, n)}\n" for n in names))
+            if name not in bits:
+                proc.err("netlink error: bit name not found (offset 56)\nnetlink error: Operation not supported\n")
+                return 92
+            if value not in ("on", "off"):
+                proc.err("ethtool: bad command line argument(s)\nFor more information run ethtool -h\n")
+                return 1
+            dev.features = dev.features | bits[name] if value == "on" else dev.features & ~bits[name]
+    elif mode in ("-S", "--statistics"):
+        if dev.kind in ("loopback", "bridge", "dummy"):
+            proc.err("no stats available\n")
+            return 94
+        if dev.kind == "veth":  # veth_get_ethtool_stats(): no XDP here
+            stats = {"peer_ifindex": dev.peer.ifindex if dev.peer is not None else 0}
+        else:
+            stats = {name: getattr(dev, name) for name in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")}
+        proc.out("NIC statistics:\n" + "".join(f"     {name}: {value}\n" for name, value in stats.items()))
+    elif mode:
+        proc.err(f"ethtool: {mode} is not available here; use -k, -K or -S\n")
+        return 1
     else:
-        proc.out(f"Settings for {dev.name}:\n\tLink detected: {'yes' if getattr(dev, 'carrier', True) else 'no'}\n")
+        proc.out(f"Settings for {dev.name}:\n\tLink detected: {'yes' if dev.carrier else 'no'}\n")
     return 0
