@@ -602,7 +602,6 @@ def sent(w: World) -> list[float]:
     return [(f.t - frames[0].t) / SEC for f in frames]
 
 
-@pytest.mark.xfail(strict=True, reason="simplified: no tail loss probe yet (kernel/tcp/recovery.py)")
 def test_retransmission_schedule(w: World) -> None:
     """One segment, never acknowledged: the first retransmission is a tail loss probe at 0.201 s, the first timeout at 0.402,
     then doubling: 0.804 1.608 3.216 6.432 12.864. TCPTimeouts counts timeouts, TCPLossProbes the probe."""

@@ -28,7 +28,7 @@ from kubenet.kernel.socket.sock import (
     Sock,
     oserror,
 )
-from kubenet.kernel.tcp.output import tcp_reset_xmit_timer, tcp_setup_caps, tcp_sync_mss, tcp_transmit_skb
+from kubenet.kernel.tcp.output import tcp_setup_caps, tcp_sync_mss, tcp_transmit_skb
 from kubenet.kernel.tcp.reassembly import tcp_initialize_rcv_mss
 from kubenet.kernel.tcp.seq import M32
 from kubenet.kernel.tcp.sock import (
@@ -42,6 +42,7 @@ from kubenet.kernel.tcp.sock import (
 )
 from kubenet.kernel.tcp.states import tcp_set_state, tcp_write_queue_purge
 from kubenet.kernel.tcp.window import tcp_select_initial_window
+from kubenet.kernel.tcp.xmit_timer import tcp_reset_xmit_timer
 from kubenet.sim.rng import hash64
 from kubenet.units import MSEC
 from kubenet.wire.tcp import SYN, TCP_HLEN, TcpOptions

@@ -43,7 +43,6 @@ from kubenet.kernel.tcp.congestion.base import CongestionControl, find_congestio
 from kubenet.kernel.tcp.output import (
     tcp_in_pingpong_mode,
     tcp_oow_rate_limited,
-    tcp_reset_xmit_timer,
     tcp_send_ack,
     tcp_send_challenge_ack,
     tcp_setup_caps,
@@ -93,6 +92,7 @@ from kubenet.kernel.tcp.sock import (
 )
 from kubenet.kernel.tcp.states import STATE_NAMES, tcp_done, tcp_set_state, tcp_write_queue_purge
 from kubenet.kernel.tcp.window import tcp_init_buffer_space
+from kubenet.kernel.tcp.xmit_timer import tcp_reset_xmit_timer
 from kubenet.units import MSEC, SEC
 from kubenet.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpHdr
 
@@ -201,6 +201,8 @@ def tcp_rcv_established(tp: TcpSock, skb: SkBuff) -> None:
         and (th.ack_seq - tp.snd_nxt + HALF) & M32 <= HALF  # not beyond snd_nxt
     ):
         opt = th.options
+        if opt.sacks:
+            return _rcv_slow(tp, skb, th)
         if tp.tstamp_ok and opt.ts:
             if (opt.tsval - tp.ts_recent) & M32 >= HALF:
                 return _rcv_slow(tp, skb, th)  # PAWS

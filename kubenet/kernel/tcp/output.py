@@ -31,6 +31,7 @@ from kubenet.kernel.tcp.sock import (
     NAGLE_CORK,
     NAGLE_OFF,
     NAGLE_PUSH,
+    SACKED_ACKED,
     SACKED_RETRANS,
     SKB_TRUESIZE,
     TAG_LOST,
@@ -41,14 +42,13 @@ from kubenet.kernel.tcp.sock import (
     TIME_LOSS_PROBE,
     TIME_NONE,
     TIME_PROBE0,
-    TIME_REO_TIMEOUT,
-    TIME_RETRANS,
     TcpSock,
     TxSeg,
     tcp_packets_in_flight,
 )
 from kubenet.kernel.tcp.states import STATE_NAMES
 from kubenet.kernel.tcp.window import tcp_select_window
+from kubenet.kernel.tcp.xmit_timer import tcp_rearm_rto, tcp_reset_xmit_timer, tcp_schedule_loss_probe
 from kubenet.units import MSEC
 from kubenet.wire.tcp import ACK, FIN, NO_OPTIONS, PSH, RST, SYN, TcpHdr, TcpOptions, tcp_options_len
 
@@ -358,26 +358,6 @@ def tcp_check_probe_timer(tp: TcpSock) -> None:
         tcp_reset_xmit_timer(tp, TIME_PROBE0, max(tp.rto, TCP_RTO_MIN))
 
 
-def tcp_reset_xmit_timer(tp: TcpSock, what: int, when: int) -> None:
-    """The retransmit timer fires `when` ns from now, for `what`. Linux: the same."""
-    limit = tp.net.sysctl.ipv4.tcp_rto_max_ms * MSEC
-    tp.pending = what
-    tp.retransmit_timer.mod(tp.net.loop.now + (when if when < limit else limit))
-
-
-def tcp_rearm_rto(tp: TcpSock) -> None:
-    """Restart the retransmission timer after an ACK moved snd_una. RFC 6298 5.2, 5.3. Linux: the same."""
-    if tp.packets_out == 0:
-        tp.pending = TIME_NONE
-        tp.retransmit_timer.expires = 0
-        return
-    rto = tp.rto
-    if tp.pending in (TIME_REO_TIMEOUT, TIME_LOSS_PROBE) and tp.rtx_queue:  # from the head's own send time
-        rto = max(tp.rtx_queue[0].tstamp + tp.rto - tp.net.loop.now, MSEC)
-    tp.pending = TIME_RETRANS
-    tp.retransmit_timer.mod(tp.net.loop.now + rto)
-
-
 def tcp_write_xmit(tp: TcpSock, mss: int, nonagle: int, push_one: int) -> bool:
     """Segments leave while cwnd, the peer's window and Nagle agree. True: nothing is in flight, and something waits.
 
@@ -422,6 +402,7 @@ def tcp_write_xmit(tp: TcpSock, mss: int, nonagle: int, push_one: int) -> bool:
             seg.data = bytes(seg.data)
         seg.pcount = segs
         seg.tstamp = tp.net.loop.now
+        seg.tx_delivered = tp.delivered
         if tcp_transmit_skb(tp, seg.seq, seg.flags, seg.data, size, segs):
             break
         tcp_event_new_data_sent(tp, seg, segs)
@@ -437,6 +418,8 @@ def tcp_write_xmit(tp: TcpSock, mss: int, nonagle: int, push_one: int) -> bool:
     if sent:
         if tp.ca_state == CA_CWR or tp.ca_state == CA_RECOVERY:
             tp.prr_out += sent
+        if push_one != 2:  # one probe per episode
+            tcp_schedule_loss_probe(tp, False)
         return False
     return tp.packets_out == 0 and len(queue) > 0
 
@@ -557,6 +540,7 @@ def tcp_fragment(tp: TcpSock, queue: Any, at: int, size: int) -> None:
     rest.eor = seg.eor
     rest.sacked = seg.sacked
     rest.tstamp = seg.tstamp
+    rest.tx_delivered = seg.tx_delivered
     seg.data = view[:size]
     seg.end_seq = seg.seq + size
     seg.flags &= ~(FIN | PSH)
@@ -576,6 +560,8 @@ def _split_pcount(tp: TcpSock, seg: TxSeg, rest: TxSeg) -> None:
     rest.pcount = max(-(-len(rest.data) // mss), 1)
     diff = seg.pcount + rest.pcount - old
     tp.packets_out += diff
+    if seg.sacked & SACKED_ACKED:
+        tp.sacked_out += diff
     if seg.sacked & TAG_LOST:
         tp.lost_out += diff
     if seg.sacked & SACKED_RETRANS:
@@ -625,6 +611,7 @@ def __tcp_retransmit_skb(tp: TcpSock, seg: TxSeg, segs: int) -> int:
     tp.total_retrans += count
     tp.bytes_retrans += size
     seg.tstamp = tp.net.loop.now
+    seg.tx_delivered = tp.delivered
     error = tcp_transmit_skb(tp, seg.seq, seg.flags, seg.data, size, count)
     seg.sacked |= EVER_RETRANS
     if error:

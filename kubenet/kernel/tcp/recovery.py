@@ -6,25 +6,25 @@
     and back to Open when snd_una passes high_seq, or when the loss turns out to be none (undo: RFC 3522 by timestamps,
     F-RTO: RFC 5682).
 
-Duplicate ACKs are counted in sacked_out, as if each had selectively acknowledged one segment; a partial ACK marks the next
-head lost (NewReno, RFC 6582).
+What is lost is found by send times (rack.py) with the marks of SACK blocks (sack.py). Without SACK, duplicate ACKs are counted in
+sacked_out, as if each had selectively acknowledged one segment, and a partial ACK marks the next head lost (NewReno, RFC 6582).
 
-simplified: the sender does not read SACK blocks yet, so there is no scoreboard, no RACK and no tail loss probe: losses are
-repaired one per round trip. Source: Linux net/ipv4/tcp_input.c, whose function names these are.
+Source: Linux net/ipv4/tcp_input.c, whose function names these are.
 """
 
 from __future__ import annotations
 
 from kubenet.kernel.tcp.congestion.base import CA_EVENT_COMPLETE_CWR, CA_EVENT_LOSS
+from kubenet.kernel.tcp.marking import tcp_mark_skb_lost
 from kubenet.kernel.tcp.output import (
     tcp_current_mss,
     tcp_current_ssthresh,
     tcp_fragment,
     tcp_push_pending_frames,
-    tcp_reset_xmit_timer,
     tcp_retransmit_skb,
     tcp_tso_segs,
 )
+from kubenet.kernel.tcp.rack import TCP_RACK_RECOVERY_THRESH, tcp_rack_detect_loss, tcp_rack_mark_lost, tcp_rack_skb_timeout
 from kubenet.kernel.tcp.seq import HALF, M32
 from kubenet.kernel.tcp.sock import (
     CA_CWR,
@@ -38,11 +38,13 @@ from kubenet.kernel.tcp.sock import (
     SACKED_RETRANS,
     TAG_LOST,
     TCP_INFINITE_SSTHRESH,
+    TIME_REO_TIMEOUT,
     TIME_RETRANS,
     TcpSock,
-    TxSeg,
     tcp_packets_in_flight,
 )
+from kubenet.kernel.tcp.xmit_timer import tcp_rearm_rto, tcp_reset_xmit_timer
+from kubenet.units import MSEC
 
 # what an ACK did (tcp_input.c FLAG_*)
 FLAG_DATA = 0x01
@@ -50,14 +52,21 @@ FLAG_WIN_UPDATE = 0x02
 FLAG_DATA_ACKED = 0x04
 FLAG_RETRANS_DATA_ACKED = 0x08
 FLAG_SYN_ACKED = 0x10
+FLAG_DATA_SACKED = 0x20
+FLAG_LOST_RETRANS = 0x80
 FLAG_SLOWPATH = 0x100
 FLAG_ORIG_SACK_ACKED = 0x200
 FLAG_SND_UNA_ADVANCED = 0x400
+FLAG_DSACKING_ACK = 0x800
 FLAG_SET_XMIT_TIMER = 0x1000
+FLAG_SACK_RENEGING = 0x2000
 FLAG_UPDATE_TS_RECENT = 0x4000
 FLAG_NO_CHALLENGE_ACK = 0x8000
+FLAG_DSACK_TLP = 0x20000
 FLAG_ACKED = FLAG_DATA_ACKED | FLAG_SYN_ACKED
 FLAG_NOT_DUP = FLAG_DATA | FLAG_WIN_UPDATE | FLAG_ACKED
+FLAG_CA_ALERT = FLAG_DATA_SACKED | FLAG_DSACKING_ACK
+FLAG_FORWARD_PROGRESS = FLAG_ACKED | FLAG_DATA_SACKED
 
 REXMIT_NONE, REXMIT_LOST, REXMIT_NEW = 0, 1, 2
 
@@ -67,6 +76,26 @@ def tcp_set_ca_state(tp: TcpSock, state: int) -> None:
     if tp.ca is not None:
         tp.ca.set_state(tp, state)
     tp.ca_state = state
+
+
+# ---- how far the network reorders
+
+
+def tcp_highest_sack_seq(tp: TcpSock) -> int:
+    """The end of what was selectively acknowledged, snd_una if nothing was. Linux: the same."""
+    return tp.highest_sack if tp.sacked_out and tp.highest_sack > tp.snd_una else tp.snd_una
+
+
+def tcp_check_sack_reordering(tp: TcpSock, low_seq: int, by_timestamp: bool) -> None:
+    """Something below the highest SACK arrived later, and was no retransmission. Linux: the same."""
+    fack = tcp_highest_sack_seq(tp)
+    if low_seq >= fack:
+        return
+    metric, mss = fack - low_seq, tp.mss_cache
+    if mss and metric > tp.reordering * mss:
+        tp.reordering = min(-(-metric // mss), tp.net.sysctl.ipv4.tcp_max_reordering)
+    tp.reord_seen += 1
+    tp.net.snmp["TcpExtTCPTSReorder" if by_timestamp else "TcpExtTCPSACKReorder"] += 1
 
 
 # ---- duplicate ACKs as if they were SACKs
@@ -109,20 +138,6 @@ def tcp_remove_reno_sacks(tp: TcpSock, acked: int) -> None:
 # ---- marking
 
 
-def tcp_mark_skb_lost(tp: TcpSock, seg: TxSeg) -> None:
-    """The segment is believed lost, or its retransmission is. Linux: the same."""
-    if seg.sacked & SACKED_ACKED:
-        return
-    if seg.sacked & TAG_LOST:
-        if seg.sacked & SACKED_RETRANS:
-            seg.sacked &= ~SACKED_RETRANS
-            tp.retrans_out -= seg.pcount
-            tp.net.snmp["TcpExtTCPLostRetransmit"] += seg.pcount
-    else:
-        tp.lost_out += seg.pcount
-        seg.sacked |= TAG_LOST
-
-
 def tcp_newreno_mark_lost(tp: TcpSock, snd_una_advanced: bool) -> None:
     """The head is lost: enough duplicate ACKs, or a partial ACK in Recovery. RFC 6582 3.2. Linux: the same."""
     enough = tp.ca_state < CA_RECOVERY and tp.sacked_out >= tp.reordering
@@ -156,6 +171,7 @@ def tcp_init_cwnd_reduction(tp: TcpSock) -> None:
     tp.snd_cwnd_cnt = 0
     tp.prior_cwnd = tp.snd_cwnd
     tp.prr_delivered = tp.prr_out = 0
+    tp.tlp_high_seq = 0
     assert tp.ca is not None
     tp.snd_ssthresh = tp.ca.ssthresh(tp)
 
@@ -192,7 +208,8 @@ def tcp_end_cwnd_reduction(tp: TcpSock) -> None:
 def tcp_init_undo(tp: TcpSock) -> None:
     """From here on a proof that nothing was lost takes the reduction back. Linux: the same."""
     tp.undo_marker = tp.snd_una
-    tp.undo_retrans = tp.retrans_out or -1
+    probes = 1 if tp.tlp_high_seq and tp.tlp_retrans else 0
+    tp.undo_retrans = tp.retrans_out + probes or -1
 
 
 def tcp_packet_delayed(tp: TcpSock, tsecr: int) -> bool:
@@ -220,7 +237,7 @@ def tcp_undo_cwnd_reduction(tp: TcpSock, unmark_loss: bool) -> None:
 
 def _non_sack_preventing_reopen(tp: TcpSock) -> bool:
     """Exactly at high_seq: hold, or duplicate ACKs of old retransmissions start a false recovery. RFC 6582 3.2 step 1."""
-    if tp.snd_una == tp.high_seq:
+    if tp.snd_una == tp.high_seq and not tp.sack_ok:
         _retrans_stamp_cleanup(tp)
         return True
     return False
@@ -231,23 +248,38 @@ def tcp_try_undo_recovery(tp: TcpSock, tsecr: int) -> bool:
     if tcp_may_undo(tp, tsecr):
         tcp_undo_cwnd_reduction(tp, False)
         tp.net.snmp["TcpExtTCPLossUndo" if tp.ca_state == CA_LOSS else "TcpExtTCPFullUndo"] += 1
+    elif tp.reo_wnd_persist:
+        tp.reo_wnd_persist -= 1
     if _non_sack_preventing_reopen(tp):
         return True
     tcp_set_ca_state(tp, CA_OPEN)
+    tp.is_sack_reneg = False
     return False
 
 
-def tcp_try_undo_partial(tp: TcpSock, tsecr: int) -> bool:
-    """A partial ACK proved the retransmission needless. Linux: the same."""
+def tcp_try_undo_dsack(tp: TcpSock) -> bool:
+    """Everything that was sent again was reported twice: nothing was lost. RFC 3708. Linux: the same."""
+    if tp.undo_marker is None or tp.undo_retrans:
+        return False
+    tp.reo_wnd_persist = min(TCP_RACK_RECOVERY_THRESH, tp.reo_wnd_persist + 1)
+    tcp_undo_cwnd_reduction(tp, False)
+    tp.net.snmp["TcpExtTCPDSACKUndo"] += 1
+    return True
+
+
+def tcp_try_undo_partial(tp: TcpSock, prior_una: int, tsecr: int) -> bool:
+    """A partial ACK proved the retransmission needless; True: others are still under way, so nothing more is marked. Linux."""
     if tp.undo_marker is None or not tcp_packet_delayed(tp, tsecr):
         return False
+    if tp.sack_ok:
+        tcp_check_sack_reordering(tp, prior_una, True)
     if tp.retrans_out:
         return True
     _retrans_stamp_cleanup(tp)
     tcp_undo_cwnd_reduction(tp, True)
     tp.net.snmp["TcpExtTCPPartialUndo"] += 1
     tcp_try_keep_open(tp)
-    return True
+    return False
 
 
 def tcp_try_undo_loss(tp: TcpSock, tsecr: int, frto_undo: bool) -> bool:
@@ -261,8 +293,9 @@ def tcp_try_undo_loss(tp: TcpSock, tsecr: int, frto_undo: bool) -> bool:
     tp.retransmits = 0
     if _non_sack_preventing_reopen(tp):
         return True
-    if frto_undo:
+    if frto_undo or tp.sack_ok:
         tcp_set_ca_state(tp, CA_OPEN)
+        tp.is_sack_reneg = False
     return True
 
 
@@ -281,7 +314,7 @@ def tcp_try_keep_open(tp: TcpSock) -> None:
 
 def tcp_enter_recovery(tp: TcpSock) -> None:
     """Fast recovery begins. RFC 5681 3.2, RFC 6582. Linux: the same."""
-    tp.net.snmp["TcpExtTCPRenoRecovery"] += 1
+    tp.net.snmp["TcpExtTCPSackRecovery" if tp.sack_ok else "TcpExtTCPRenoRecovery"] += 1
     tp.prior_ssthresh = 0
     tcp_init_undo(tp)
     if tp.ca_state not in (CA_CWR, CA_RECOVERY):
@@ -290,12 +323,31 @@ def tcp_enter_recovery(tp: TcpSock) -> None:
     tcp_set_ca_state(tp, CA_RECOVERY)
 
 
+def tcp_timeout_mark_lost(tp: TcpSock) -> None:
+    """Everything is lost but what was sent a moment ago; if the head was selectively acknowledged, the peer has taken that back.
+
+    RFC 2018 8, RFC 8985 6.3. Linux: the same.
+    """
+    head = tp.rtx_queue[0] if tp.rtx_queue else None
+    is_reneg = head is not None and head.sacked & SACKED_ACKED != 0
+    if is_reneg:
+        tp.net.snmp["TcpExtTCPSACKReneging"] += 1
+        tp.sacked_out = 0
+        tp.is_sack_reneg = True
+    elif not tp.sack_ok:
+        tp.sacked_out = 0
+    for seg in tp.rtx_queue:
+        if is_reneg:
+            seg.sacked &= ~SACKED_ACKED
+        elif seg is not head and tcp_rack_skb_timeout(tp, seg, 0) > 0:
+            continue
+        tcp_mark_skb_lost(tp, seg)
+
+
 def tcp_enter_loss(tp: TcpSock) -> None:
     """The retransmission timer fired: everything in flight counts as lost, cwnd is one. RFC 5681 3.1. Linux: the same."""
     new_recovery = tp.ca_state < CA_RECOVERY
-    tp.sacked_out = 0
-    for seg in tp.rtx_queue:
-        tcp_mark_skb_lost(tp, seg)
+    tcp_timeout_mark_lost(tp)
     if tp.ca_state <= CA_DISORDER or tp.high_seq <= tp.snd_una or (tp.ca_state == CA_LOSS and not tp.retransmits):
         tp.prior_ssthresh = tcp_current_ssthresh(tp)
         tp.prior_cwnd = tp.snd_cwnd
@@ -310,6 +362,7 @@ def tcp_enter_loss(tp: TcpSock) -> None:
         tp.reordering = min(tp.reordering, tp.net.sysctl.ipv4.tcp_reordering)
     tcp_set_ca_state(tp, CA_LOSS)
     tp.high_seq = tp.snd_nxt
+    tp.tlp_high_seq = 0
     tp.frto = bool(tp.net.sysctl.ipv4.tcp_frto) and (new_recovery or tp.retransmits > 0)
 
 
@@ -322,7 +375,7 @@ def tcp_process_loss(tp: TcpSock, flag: int, num_dupack: int, tsecr: int) -> int
         if flag & FLAG_ORIG_SACK_ACKED and tcp_try_undo_loss(tp, tsecr, True):  # step 3.b: an original was acknowledged
             return REXMIT_NONE
         if tp.snd_nxt > tp.high_seq:
-            if num_dupack:
+            if flag & FLAG_DATA_SACKED or num_dupack:
                 tp.frto = False  # step 3.a: a real loss
         elif flag & FLAG_SND_UNA_ADVANCED and not recovered:
             tp.high_seq = tp.snd_nxt
@@ -332,17 +385,51 @@ def tcp_process_loss(tp: TcpSock, flag: int, num_dupack: int, tsecr: int) -> int
     if recovered:
         tcp_try_undo_recovery(tp, tsecr)
         return REXMIT_NONE
-    if tp.snd_nxt > tp.high_seq and num_dupack:
-        tcp_add_reno_sack(tp, num_dupack)
-    elif flag & FLAG_SND_UNA_ADVANCED:
-        tp.sacked_out = 0
+    if not tp.sack_ok:
+        if tp.snd_nxt > tp.high_seq and num_dupack:
+            tcp_add_reno_sack(tp, num_dupack)
+        elif flag & FLAG_SND_UNA_ADVANCED:
+            tp.sacked_out = 0
     return REXMIT_LOST
 
 
-def tcp_fastretrans_alert(tp: TcpSock, num_dupack: int, flag: int, tsecr: int) -> int:
-    """The state machine, for each ACK that is not plain progress. Returns REXMIT_*. Linux: the same."""
+def tcp_check_sack_reneging(tp: TcpSock, flag: int) -> bool:
+    """snd_una moved to data that was selectively acknowledged before: wait a moment for the rest, then time out. Linux: the same."""
+    if not (flag & FLAG_SACK_RENEGING and flag & FLAG_SND_UNA_ADVANCED):
+        return False
+    delay = max(-(-(tp.srtt_us >> 4) // 1000) * MSEC, 10 * MSEC)
+    tcp_reset_xmit_timer(tp, TIME_RETRANS, delay)
+    return True
+
+
+def tcp_identify_packet_loss(tp: TcpSock, flag: int) -> int:
+    """What is lost is marked; `flag` with what that means for the timer. Linux: the same."""
+    if not tp.rtx_queue:
+        return flag
+    if not tp.sack_ok:
+        tcp_newreno_mark_lost(tp, flag & FLAG_SND_UNA_ADVANCED != 0)
+        return flag
+    prior_retrans = tp.retrans_out
+    if tcp_rack_mark_lost(tp):
+        flag &= ~FLAG_SET_XMIT_TIMER
+    if prior_retrans > tp.retrans_out:
+        flag |= FLAG_LOST_RETRANS
+    return flag
+
+
+def tcp_try_to_open(tp: TcpSock) -> None:
+    """Nothing is lost. Linux: the same."""
+    _retrans_stamp_cleanup(tp)
+    if tp.ca_state != CA_CWR:
+        tcp_try_keep_open(tp)
+
+
+def tcp_fastretrans_alert(tp: TcpSock, prior_una: int, num_dupack: int, flag: int, tsecr: int) -> tuple[int, int]:
+    """The state machine, for each ACK that is not plain progress. Returns (flag, REXMIT_*). Linux: the same."""
     if not tp.packets_out and tp.sacked_out:
         tp.sacked_out = 0
+    if tcp_check_sack_reneging(tp, flag):
+        return flag & ~FLAG_SET_XMIT_TIMER, REXMIT_NONE
     if tp.ca_state == CA_OPEN:
         tp.retrans_stamp = 0
     elif tp.snd_una >= tp.high_seq:  # the end of an episode
@@ -351,32 +438,42 @@ def tcp_fastretrans_alert(tp: TcpSock, num_dupack: int, flag: int, tsecr: int) -
                 tcp_end_cwnd_reduction(tp)
                 tcp_set_ca_state(tp, CA_OPEN)
         elif tp.ca_state == CA_RECOVERY:
-            tp.sacked_out = 0
+            if not tp.sack_ok:
+                tp.sacked_out = 0
             if tcp_try_undo_recovery(tp, tsecr):
-                return REXMIT_NONE
+                return flag, REXMIT_NONE
             tcp_end_cwnd_reduction(tp)
     if tp.ca_state == CA_RECOVERY:
         if not flag & FLAG_SND_UNA_ADVANCED:
-            tcp_add_reno_sack(tp, num_dupack)
-        elif tcp_try_undo_partial(tp, tsecr):
-            return REXMIT_NONE
-        tcp_newreno_mark_lost(tp, flag & FLAG_SND_UNA_ADVANCED != 0)
-        return REXMIT_LOST
+            if not tp.sack_ok:
+                tcp_add_reno_sack(tp, num_dupack)
+        elif tcp_try_undo_partial(tp, prior_una, tsecr):
+            return flag, REXMIT_NONE
+        if tcp_try_undo_dsack(tp):
+            tcp_try_to_open(tp)
+        flag = tcp_identify_packet_loss(tp, flag)
+        if tp.ca_state != CA_RECOVERY:
+            if not tp.lost_out:  # tcp_time_to_recover()
+                return flag, REXMIT_NONE
+            tcp_enter_recovery(tp)
+        return flag, REXMIT_LOST
     if tp.ca_state == CA_LOSS:
         rexmit = tcp_process_loss(tp, flag, num_dupack, tsecr)
-        if tp.ca_state != CA_OPEN:
-            return rexmit
-    if flag & FLAG_SND_UNA_ADVANCED:
-        tp.sacked_out = 0
-    tcp_add_reno_sack(tp, num_dupack)
-    tcp_newreno_mark_lost(tp, flag & FLAG_SND_UNA_ADVANCED != 0)
-    if not tp.lost_out:
-        _retrans_stamp_cleanup(tp)
-        if tp.ca_state != CA_CWR:
-            tcp_try_keep_open(tp)
-        return REXMIT_NONE
+        flag = tcp_identify_packet_loss(tp, flag)
+        if not (tp.ca_state == CA_OPEN or flag & FLAG_LOST_RETRANS):
+            return flag, rexmit
+    if not tp.sack_ok:
+        if flag & FLAG_SND_UNA_ADVANCED:
+            tp.sacked_out = 0
+        tcp_add_reno_sack(tp, num_dupack)
+    if tp.ca_state <= CA_DISORDER:
+        tcp_try_undo_dsack(tp)
+    flag = tcp_identify_packet_loss(tp, flag)
+    if not tp.lost_out:  # tcp_time_to_recover()
+        tcp_try_to_open(tp)
+        return flag, REXMIT_NONE
     tcp_enter_recovery(tp)
-    return REXMIT_LOST
+    return flag, REXMIT_LOST
 
 
 def tcp_xmit_retransmit_queue(tp: TcpSock) -> None:
@@ -399,7 +496,7 @@ def tcp_xmit_retransmit_queue(tp: TcpSock) -> None:
         snmp[mib] += seg.pcount
         if tp.ca_state in (CA_CWR, CA_RECOVERY):
             tp.prr_out += seg.pcount
-        rearm = rearm or at == 1
+        rearm = rearm or (at == 1 and tp.pending != TIME_REO_TIMEOUT)
     if rearm:
         tcp_reset_xmit_timer(tp, TIME_RETRANS, tp.rto)
 
@@ -424,7 +521,8 @@ def tcp_simple_retransmit(tp: TcpSock) -> None:
             tcp_mark_skb_lost(tp, seg)
     if not tp.lost_out:
         return
-    tcp_limit_reno_sacked(tp)
+    if not tp.sack_ok:
+        tcp_limit_reno_sacked(tp)
     if tp.ca_state != CA_LOSS:
         tp.high_seq = tp.snd_nxt
         tp.snd_ssthresh = tcp_current_ssthresh(tp)
@@ -432,3 +530,16 @@ def tcp_simple_retransmit(tp: TcpSock) -> None:
         tp.undo_marker = None
         tcp_set_ca_state(tp, CA_LOSS)
     tcp_xmit_retransmit_queue(tp)
+
+
+def tcp_rack_reo_timeout(tp: TcpSock) -> None:
+    """The reordering window is over: what has not arrived is lost. RFC 8985 6.3. Linux: the same."""
+    prior_inflight, lost = tcp_packets_in_flight(tp), tp.lost
+    tcp_rack_detect_loss(tp)
+    if prior_inflight != tcp_packets_in_flight(tp):
+        if tp.ca_state != CA_RECOVERY:
+            tcp_enter_recovery(tp)
+            tcp_cwnd_reduction(tp, 1, tp.lost - lost, 0)
+        tcp_xmit_retransmit_queue(tp)
+    if tp.pending != TIME_RETRANS:
+        tcp_rearm_rto(tp)

@@ -70,10 +70,11 @@ class TxSeg:
     """A stretch of the send stream in one of the two send queues. Linux: sk_buff with TCP_SKB_CB.
 
     data: a bytearray while writes may still append to it, bytes or memoryview once it was sent. pcount: the segments it
-    counts for. tstamp: when it was last sent (ns). sacked: SACKED_*, TAG_LOST and EVER_RETRANS bits.
+    counts for. tstamp: when it was last sent (ns). sacked: SACKED_*, TAG_LOST and EVER_RETRANS bits. tx_delivered: what had been
+    delivered then.
     """
 
-    __slots__ = ("seq", "end_seq", "data", "flags", "pcount", "sacked", "tstamp", "eor", "truesize")
+    __slots__ = ("seq", "end_seq", "data", "flags", "pcount", "sacked", "tstamp", "eor", "truesize", "tx_delivered")
 
     def __init__(self, seq: int, data: Any, flags: int) -> None:
         self.seq = seq
@@ -83,6 +84,7 @@ class TxSeg:
         self.pcount: int = 0
         self.sacked: int = 0
         self.tstamp: int = 0
+        self.tx_delivered: int = 0
         self.eor: bool = False
         self.truesize: int = SKB_TRUESIZE + len(data)
 
@@ -224,7 +226,10 @@ class TcpSock(Sock):
         # congestion
         "ca", "ca_state", "snd_cwnd", "snd_ssthresh", "snd_cwnd_cnt", "snd_cwnd_clamp", "snd_cwnd_used", "snd_cwnd_stamp",
         "prior_cwnd", "prior_ssthresh", "prr_delivered", "prr_out", "is_cwnd_limited", "max_packets_out", "cwnd_usage_seq",
-        "reordering", "frto", "delivered", "pacing_rate", "app_limited",
+        "reordering", "frto", "delivered", "lost", "pacing_rate", "app_limited", "is_sack_reneg",
+        # RACK and TLP
+        "highest_sack", "reord_seen", "dsack_dups", "rack_mstamp", "rack_end_seq", "rack_rtt_us", "rack_advanced", "rack_dsack_seen",
+        "rack_last_delivered", "reo_wnd_steps", "reo_wnd_persist", "tlp_high_seq", "tlp_retrans",
         # RTT
         "srtt_us", "mdev_us", "mdev_max_us", "rttvar_us", "rtt_seq", "rto", "min_rtt_us", "backoff", "retransmits", "probes_out",
         "probes_tstamp", "total_rto", "rcv_tstamp", "user_timeout", "syn_retries", "linger2",
@@ -312,6 +317,21 @@ class TcpSock(Sock):
         self.reordering: int = self.net.sysctl.ipv4.tcp_reordering
         self.frto: bool = False
         self.delivered: int = 0
+        self.lost: int = 0  # segments ever marked lost
+        self.is_sack_reneg: bool = False
+        self.highest_sack: int = 0  # end of the highest range that was selectively acknowledged; valid while sacked_out
+        self.reord_seen: int = 0
+        self.dsack_dups: int = 0
+        self.rack_mstamp: int = -1  # when what was delivered was sent, of that sent last (ns)
+        self.rack_end_seq: int = 0
+        self.rack_rtt_us: int = 0
+        self.rack_advanced: bool = False
+        self.rack_dsack_seen: bool = False
+        self.rack_last_delivered: int = 0
+        self.reo_wnd_steps: int = 1
+        self.reo_wnd_persist: int = 0
+        self.tlp_high_seq: int = 0  # snd_nxt when a tail loss probe left; 0: none is out
+        self.tlp_retrans: bool = False  # it repeated data
         self.pacing_rate: int = 1 << 62
         self.app_limited: int = 0
         self.srtt_us: int = 0  # smoothed RTT << 3

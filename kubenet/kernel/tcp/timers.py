@@ -1,6 +1,7 @@
 """TCP's three timers, one callback each: retransmit (or zero-window probe), delayed ACK, keepalive (or FIN-WAIT-2).
 
-    tcp_write_timer      what tp.pending says: TIME_RETRANS -> tcp_retransmit_timer, TIME_PROBE0 -> tcp_probe_timer
+    tcp_write_timer      what tp.pending says: TIME_RETRANS -> tcp_retransmit_timer, TIME_PROBE0 -> tcp_probe_timer,
+                         TIME_LOSS_PROBE -> tcp_send_loss_probe (tlp.py), TIME_REO_TIMEOUT -> tcp_rack_reo_timeout (recovery.py)
     tcp_delack_timer     the ACK that nothing carried
     tcp_keepalive_timer  is an idle peer still there; the end of an orphan's FIN-WAIT-2
 
@@ -27,13 +28,12 @@ from kubenet.kernel.socket.sock import (
 from kubenet.kernel.tcp.connect import tcp_refresh_syn_options
 from kubenet.kernel.tcp.output import (
     tcp_in_pingpong_mode,
-    tcp_reset_xmit_timer,
     tcp_retransmit_skb,
     tcp_send_ack,
     tcp_send_active_reset,
     tcp_write_wakeup,
 )
-from kubenet.kernel.tcp.recovery import tcp_enter_loss
+from kubenet.kernel.tcp.recovery import tcp_enter_loss, tcp_rack_reo_timeout
 from kubenet.kernel.tcp.rtt import tcp_rto_max
 from kubenet.kernel.tcp.seq import HALF, M32
 from kubenet.kernel.tcp.sock import (
@@ -47,8 +47,10 @@ from kubenet.kernel.tcp.sock import (
     TCP_RTO_MIN,
     TCP_TIMEOUT_INIT,
     TCP_TIMEWAIT_LEN,
+    TIME_LOSS_PROBE,
     TIME_NONE,
     TIME_PROBE0,
+    TIME_REO_TIMEOUT,
     TIME_RETRANS,
     TcpSock,
     TxSeg,
@@ -56,6 +58,8 @@ from kubenet.kernel.tcp.sock import (
 )
 from kubenet.kernel.tcp.states import tcp_done, tcp_write_queue_purge
 from kubenet.kernel.tcp.timewait import tcp_fin_time, tcp_time_wait
+from kubenet.kernel.tcp.tlp import tcp_send_loss_probe
+from kubenet.kernel.tcp.xmit_timer import tcp_reset_xmit_timer
 from kubenet.sim.timer import Timer
 from kubenet.units import MSEC, SEC
 from kubenet.wire.tcp import SYN
@@ -169,11 +173,16 @@ def tcp_write_timer(tp: TcpSock) -> None:
     what = tp.pending
     if tp.state in (TCP_CLOSE, TCP_LISTEN) or what == TIME_NONE:
         return
+    if what == TIME_LOSS_PROBE:
+        return tcp_send_loss_probe(tp)
+    if what == TIME_REO_TIMEOUT:
+        return tcp_rack_reo_timeout(tp)
     tp.pending = TIME_NONE
     if what == TIME_RETRANS:
         tcp_retransmit_timer(tp)
     elif what == TIME_PROBE0:
         tcp_probe_timer(tp)
+    return None
 
 
 def tcp_retransmit_timer(tp: TcpSock) -> None:
