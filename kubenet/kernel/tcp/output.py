@@ -401,6 +401,8 @@ def tcp_write_xmit(tp: TcpSock, mss: int, nonagle: int, push_one: int) -> bool:
         if type(seg.data) is bytearray:
             seg.data = bytes(seg.data)
         seg.pcount = segs
+        if segs > 1:
+            seg.flags |= PSH  # so that the receiver's GRO does not wait for more
         seg.tstamp = tp.net.loop.now
         seg.tx_delivered = tp.delivered
         if tcp_transmit_skb(tp, seg.seq, seg.flags, seg.data, size, segs):
@@ -610,6 +612,8 @@ def __tcp_retransmit_skb(tp: TcpSock, seg: TxSeg, segs: int) -> int:
         snmp["TcpExtTCPSynRetrans"] += 1
     tp.total_retrans += count
     tp.bytes_retrans += size
+    if count > 1:
+        seg.flags |= PSH
     seg.tstamp = tp.net.loop.now
     seg.tx_delivered = tp.delivered
     error = tcp_transmit_skb(tp, seg.seq, seg.flags, seg.data, size, count)

@@ -164,6 +164,7 @@ def tcp_data_queue(tp: TcpSock, skb: SkBuff, seq: int, end_seq: int) -> None:
             return _out_of_window(tp, skb, DropReason.TCP_ZEROWINDOW)
         return _queue_and_out(tp, skb, seq, end_seq)
     if end_seq <= tp.rcv_nxt:
+        tp.net.snmp["TcpExtDelayedACKLost"] += 1
         tcp_dsack_set(tp, seq, end_seq, "TcpExtTCPDSACKOldSent")
         return _out_of_window(tp, skb, DropReason.TCP_OLD_DATA)
     if seq >= tp.rcv_nxt + tcp_receive_window(tp):
@@ -272,6 +273,8 @@ def tcp_data_queue_ofo(tp: TcpSock, skb: SkBuff, seq: int, end_seq: int) -> None
     queue.insert(at, new)
     tp.rmem_alloc += new.truesize
     tp.sack_recent.insert(0, new.seq)
+    if tp.sack_ok:  # without SACK the window stays, so that the ACKs are duplicates
+        tcp_grow_window(tp, skb.plen, SKB_TRUESIZE + skb.plen)
     return None
 
 
