@@ -21,7 +21,7 @@ from kubenet.kernel.socket import inet
 from kubenet.kernel.socket.sock import AF_INET, MSG_WAITALL, SOCK_STREAM, TCP_CLOSE
 from kubenet.kernel.tcp import tcp_net_init
 from kubenet.kernel.tcp.input import tcp_v4_rcv
-from kubenet.kernel.tcp.sock import TcpSock
+from kubenet.kernel.tcp.sock import SACKED_ACKED, SACKED_RETRANS, TAG_LOST, TcpSock
 from kubenet.sim.clock import EventLoop
 from kubenet.sim.rng import Stream
 from kubenet.sim.task import Task, spawn
@@ -70,6 +70,19 @@ class Pipe(Recorder):
         skb = SkBuff(self.peer, 0x0800, ip, th.copy(), data, len(data), 20 + th.doff + len(data))
         skb.gso_size, skb.gso_segs, skb.iif = gso_size, gso_segs, 2
         tcp_v4_rcv(skb)
+        for sk in self.peer.socks.ehash.values():
+            if isinstance(sk, TcpSock):
+                verify_left_out(sk)
+
+
+def verify_left_out(tp: TcpSock) -> None:
+    """The counts are what the marks say. Linux: tcp_verify_left_out(), and the invariants above tcp_sacktag_one()."""
+    counts = {flag: sum(seg.pcount for seg in tp.rtx_queue if seg.sacked & flag) for flag in (SACKED_ACKED, SACKED_RETRANS, TAG_LOST)}
+    assert tp.packets_out == sum(seg.pcount for seg in tp.rtx_queue)
+    assert (tp.retrans_out, tp.lost_out) == (counts[SACKED_RETRANS], counts[TAG_LOST])
+    assert not any(seg.sacked & SACKED_ACKED and seg.sacked & TAG_LOST for seg in tp.rtx_queue)
+    assert tp.sacked_out == counts[SACKED_ACKED] if tp.sack_ok else tp.sacked_out >= 0
+    assert tp.sacked_out + tp.lost_out <= tp.packets_out
 
 
 class World:
