@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubenet.userland.tools.ss import Table
-from kubenet.userland.tools.tcpdump import FilterError, FilterParser
+from kubenet.userland.tools.tcpdump import FilterError, FilterParser, Packet
+from kubenet.wire.packet import bytes_to_frame
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -238,6 +239,30 @@ def test_any_filter_parses_or_is_a_syntax_error(words: list[str]) -> None:
         FilterParser(" ".join(words), Nobody()).parse()  # type: ignore[arg-type]
     except FilterError:
         pass
+
+
+def filters() -> tuple[list[bytes], list[tuple[str, str]]]:
+    """The packets of golden/tcpdump-filters.txt, and each filter with what the real tcpdump made of it."""
+    lines = (GOLDEN / "tcpdump-filters.txt").read_text().splitlines()[1:]
+    rows = [line.split("\t") for line in lines if not line.startswith("packet ")]
+    return [bytes.fromhex(line[7:]) for line in lines if line.startswith("packet ")], [(a, b) for a, b in rows]
+
+
+@pytest.mark.parametrize("words, expected", filters()[1], ids=[a for a, _ in filters()[1]])
+def test_filters_choose_what_the_real_tcpdump_chose(box: Any, words: str, expected: str) -> None:
+    def chosen() -> str:
+        test = FilterParser(words, box.exec(["true"])).parse()
+        frames = [(number, bytes_to_frame(raw), len(raw)) for number, raw in enumerate(filters()[0])]
+        return " ".join(str(number) for number, f, size in frames
+                        if test(Packet(f.eth, f.l3, f.l4, f.inner, f.payload, f.eth.proto, size)))
+
+    if expected.startswith("! "):
+        with pytest.raises(FilterError) as caught:
+            chosen()
+        assert "tcpdump: " + (f"can't parse filter expression: {caught.value}" if str(caught.value) == "syntax error"
+                              else str(caught.value)) == expected[2:]
+    else:
+        assert chosen() == expected
 
 
 def test_ip_statistics_are_laid_out_as_recorded(lab: Any, box: Any) -> None:

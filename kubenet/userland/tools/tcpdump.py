@@ -3,15 +3,16 @@
     tcpdump [-i DEV|any] [-nevtSqxXA] [-c COUNT] [-w FILE] [-r FILE] [-Q in|out] [FILTER]
 
 The tap sees what passes and changes nothing (not even its timing); a packet is formatted when the tool's task reads it. Filters:
-host net port portrange src dst proto tcp udp icmp arp ip less greater, tcp[tcpflags] & tcp-syn != 0, tcp[13], and or not ( ).
+host net port portrange src dst proto tcp udp icmp arp ip less greater, tcp[tcpflags] & tcp-syn != 0, ip[2:2] > len, and or not ( ).
 
 Source: tcpdump(8), pcap-filter(7), observed output. Leaves out: names instead of numbers (as with -n), vlan and other link filters,
-arithmetic beyond the flags byte.
+minus and division.
 """
 
 from __future__ import annotations
 
 import io
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -21,33 +22,58 @@ from kubenet.sim.wait import WaitQueue
 from kubenet.userland.process import Process
 from kubenet.userland.resolver import service_port
 from kubenet.userland.tools import tool
-from kubenet.wire.addr import in_prefix, ip4, parse_cidr
+from kubenet.wire.addr import in_prefix, ip4, parse_cidr, prefix_mask
+from kubenet.wire.ethernet import ETH_HLEN
 from kubenet.wire.packet import bytes_to_frame, frame_len, frame_to_bytes
 from kubenet.wire.pretty import Cooked, Printer, tcpdump_line
 
 PROTOS = {"tcp": 6, "udp": 17, "icmp": 1, "sctp": 132, "igmp": 2}
 TCP_FLAGS = {"tcp-fin": 1, "tcp-syn": 2, "tcp-rst": 4, "tcp-push": 8, "tcp-ack": 16, "tcp-urg": 32}
+CONSTANTS = {**TCP_FLAGS, "tcpflags": 13, "icmptype": 0, "icmpcode": 1, "icmp-echoreply": 0, "icmp-unreach": 3, "icmp-redirect": 5,
+             "icmp-echo": 8, "icmp-timxceed": 11, "icmp-paramprob": 12}
+ACCESS = ("ether", "ip", "arp", "tcp", "udp", "icmp", "igmp", "sctp")
+RELATIONS: dict[str, Callable[[int, int], bool]] = {"=": operator.eq, "==": operator.eq, "!=": operator.ne, ">": operator.gt,
+                                                    "<": operator.lt, ">=": operator.ge, "<=": operator.le}
+OPERATIONS: dict[str, Callable[[int, int], int]] = {"&": operator.and_, "|": operator.or_, "+": operator.add, "*": operator.mul,
+                                                    "<<": operator.lshift, ">>": operator.rshift}
 KEYWORDS = (*PROTOS, "ip", "ip6", "arp", "host", "net", "port", "portrange", "src", "dst", "proto", "and", "or", "not", "less", "greater")
 
 
 class Packet:
     """What a filter looks at."""
 
-    __slots__ = ("kind", "proto", "saddr", "daddr", "sport", "dport", "flags", "length", "icmp")
+    __slots__ = ("kind", "proto", "saddr", "daddr", "sport", "dport", "length", "parts", "bytes")
 
-    def __init__(self, l3: Any, l4: Any, kind: int, length: int) -> None:
+    def __init__(self, eth: Any, l3: Any, l4: Any, inner: Any, payload: Any, kind: int, length: int) -> None:
         self.kind = kind
         self.proto = getattr(l3, "proto", getattr(l3, "nexthdr", 0)) if kind != ETH_P_ARP else 0
         self.saddr = getattr(l3, "saddr", getattr(l3, "spa", 0))
         self.daddr = getattr(l3, "daddr", getattr(l3, "tpa", 0))
         self.sport = getattr(l4, "sport", -1)
         self.dport = getattr(l4, "dport", -1)
-        self.flags = getattr(l4, "flags", 0)
-        self.icmp = getattr(l4, "type", -1)
         self.length = length
+        self.parts = (eth, l3, l4, inner, payload)
+        self.bytes: bytes | None = None
+
+    def header(self, proto: str) -> bytes:
+        """The packet from that header on; nothing if there is no such header, or only a later fragment of it."""
+        if self.bytes is None:
+            self.bytes = frame_to_bytes(*self.parts)
+        start = 0 if self.parts[0] is None else ETH_HLEN
+        if proto == "ether":
+            return self.bytes
+        if proto in ("ip", "arp"):
+            return self.bytes[start:] if self.kind == (ETH_P_IP if proto == "ip" else ETH_P_ARP) else b""
+        if self.kind != ETH_P_IP or self.proto != PROTOS[proto]:
+            return b""
+        frame = self.bytes[start:]
+        if int.from_bytes(frame[6:8], "big") & 0x1FFF:
+            return b""
+        return frame[(frame[0] & 15) * 4 :]
 
 
 Test = Callable[[Packet], bool]
+Number = Callable[[Packet], int]
 
 
 class FilterError(Exception):
@@ -58,10 +84,10 @@ class FilterParser:
     """pcap-filter(7), the part that labs use."""
 
     def __init__(self, text: str, proc: Process) -> None:
-        self.tokens = re.findall(r"\(|\)|!=|==|<=|>=|&&|\|\||[!&|=<>]|[^\s()!&|=<>]+", text)
+        self.tokens = re.findall(r"[()\[\]]|!=|==|<=|>=|<<|>>|&&|\|\||[!&|=<>+*]|[^\s()\[\]!&|=<>+*]+", text)
         self.at = 0
         self.proc = proc
-        self.last: tuple[str, str] = ("", "host")
+        self.last: tuple[str, str] | None = None
 
     def parse(self) -> Test:
         if not self.tokens:
@@ -80,17 +106,11 @@ class FilterParser:
         return token
 
     def either(self) -> Test:
-        left = self.both()
-        while self.peek() in ("or", "||"):
-            self.at += 1
-            left = _or(left, self.both())
-        return left
-
-    def both(self) -> Test:
+        """`and` and `or` bind alike, from left to right (pcap-filter(7))."""
         left = self.negated()
-        while self.peek() in ("and", "&&"):
-            self.at += 1
-            left = _and(left, self.negated())
+        while self.peek() in ("or", "||", "and", "&&"):
+            join = _or if self.next() in ("or", "||") else _and
+            left = join(left, self.negated())
         return left
 
     def negated(self) -> Test:
@@ -108,14 +128,14 @@ class FilterParser:
 
     def primitive(self) -> Test:
         token = self.peek()
-        found = re.match(r"(tcp|icmp|ip)\[", token)
-        if found:
-            return self.bytes_test()
+        if token == "len" or (token in ACCESS and self.tokens[self.at + 1 : self.at + 2] == ["["]):
+            return self.relation()
         proto: Test | None = None
         if token in (*PROTOS, "ip", "arp", "ip6"):
             self.at += 1
             proto = _proto(token)
-            if self.peek() not in ("src", "dst", "host", "net", "port", "portrange"):
+            if self.peek() not in ("src", "dst", "host", "net", "port", "portrange", "proto"):
+                self.last = None
                 return proto
         elif token in ("less", "greater"):
             self.at += 1
@@ -132,11 +152,13 @@ class FilterParser:
         if self.peek() in ("host", "net", "port", "portrange", "proto"):
             kind = self.next()
         if not direction and not kind and proto is None:
+            if self.last is None:
+                raise FilterError("syntax error")  # a bare word stands only after another one of its kind
             direction, kind = self.last
         elif not kind:
             kind = "host"
-        value = self.next()
-        if not re.fullmatch(r"[\w.:/-]+", value) or value in KEYWORDS:
+        value = self.next().removeprefix("\\") if kind == "proto" else self.next()
+        if not re.fullmatch(r"[\w.:/-]+", value) or (value in KEYWORDS and kind != "proto"):
             raise FilterError("syntax error")
         self.last = (direction, kind)
         test = self.value_test(direction, kind, value)
@@ -153,8 +175,13 @@ class FilterParser:
             return _sides(direction, lambda p: first <= p.sport <= last, lambda p: first <= p.dport <= last)
         try:
             if kind == "net":
+                if self.peek() == "mask":
+                    self.at += 1
+                    value += f"/{ip4(self.next()).bit_count()}"
                 text = value if "/" in value else value + ".0" * (3 - value.count(".")) + f"/{8 * (value.count('.') + 1)}"
                 prefix, plen = parse_cidr(text)
+                if prefix & ~prefix_mask(plen) & 0xFFFFFFFF:
+                    raise FilterError(f'non-network bits set in "{value}"')
             else:
                 prefix, plen = self.host(value), 32
         except ValueError:
@@ -177,45 +204,68 @@ class FilterParser:
 
     def port(self, text: str) -> int:
         if text.isdigit():
+            if int(text) > 0xFFFF:
+                raise FilterError(f"illegal port number {text} > 65535")
             return int(text)
         found = service_port(self.proc, text)
         if found is None:
-            raise FilterError("syntax error")
+            raise FilterError(f"unknown port '{text}'")
         return found
 
-    def bytes_test(self) -> Test:
-        """tcp[tcpflags] & (tcp-syn|tcp-ack) != 0, tcp[13] == 2, icmp[icmptype] == 8."""
-        what = self.next()
-        mask = -1
-        if self.peek() == "&":
-            self.at += 1
-            mask = self.bits()
+    def relation(self) -> Test:
+        """tcp[tcpflags] & (tcp-syn|tcp-ack) != 0, ip[2:2] > 100, len <= 64: false where a byte asked for is not there."""
+        left = self.arithmetic()
         op = self.next()
-        value = self.bits()
-        if op not in ("=", "==", "!=", ">", "<", ">=", "<="):
+        if op not in RELATIONS:
             raise FilterError("syntax error")
-        if what in ("tcp[tcpflags]", "tcp[13]"):
-            return lambda p: p.proto == 6 and p.kind == ETH_P_IP and _compare(op, p.flags & 0xFF & mask, value)
-        if what in ("icmp[icmptype]", "icmp[0]"):
-            return lambda p: p.proto == 1 and _compare(op, p.icmp & mask, value)
-        raise FilterError("syntax error")
+        right, compare = self.arithmetic(), RELATIONS[op]
 
-    def bits(self) -> int:
-        if self.peek() == "(":
-            self.at += 1
-            value = self.bits()
+        def test(p: Packet) -> bool:
+            a, b = left(p), right(p)
+            return a >= 0 and b >= 0 and compare(a, b)
+
+        return test
+
+    def arithmetic(self) -> Number:
+        """Numbers joined by operators, from left to right; -1: there is no such byte."""
+        left = self.operand()
+        while self.peek() in OPERATIONS:
+            left = _calculate(OPERATIONS[self.next()], left, self.operand())
+        return left
+
+    def operand(self) -> Number:
+        token = self.next()
+        if token == "(":
+            inner = self.arithmetic()
             if self.next() != ")":
                 raise FilterError("syntax error")
-        else:
-            token = self.next()
-            names = {**TCP_FLAGS, "icmp-echo": 8, "icmp-echoreply": 0, "icmp-unreach": 3}
-            if token not in names and not re.fullmatch(r"\d+|0x[0-9a-fA-F]+", token):
-                raise FilterError("syntax error")
-            value = names[token] if token in names else int(token, 0)
-        while self.peek() == "|":
-            self.at += 1
-            value |= self.bits()
-        return value
+            return inner
+        if token == "len":
+            return lambda p: p.length
+        if token in ACCESS and self.peek() == "[":
+            return self.access(token)
+        if token not in CONSTANTS and not re.fullmatch(r"\d+|0x[0-9a-fA-F]+", token):
+            raise FilterError("syntax error")
+        value = CONSTANTS[token] if token in CONSTANTS else int(token, 0)
+        return lambda p: value
+
+    def access(self, proto: str) -> Number:
+        """proto [ offset : size ]: so many bytes of that header."""
+        self.at += 1
+        word, colon, size = self.peek().partition(":")
+        if colon and word:
+            self.tokens[self.at : self.at + 1] = [word, ":" + size]
+        offset = self.arithmetic()
+        size = self.next()[1:] if self.peek().startswith(":") else "1"
+        if self.next() != "]" or size not in ("1", "2", "4"):
+            raise FilterError("syntax error")
+        length = int(size)
+
+        def read(p: Packet) -> int:
+            data, at = p.header(proto), offset(p)
+            return int.from_bytes(data[at : at + length], "big") if 0 <= at <= len(data) - length else -1
+
+        return read
 
 
 def _and(a: Test, b: Test) -> Test:
@@ -243,8 +293,12 @@ def _proto(name: str) -> Test:
     return lambda p: p.proto == number and p.kind != ETH_P_ARP
 
 
-def _compare(op: str, a: int, b: int) -> bool:
-    return {"=": a == b, "==": a == b, "!=": a != b, ">": a > b, "<": a < b, ">=": a >= b, "<=": a <= b}[op]
+def _calculate(operation: Callable[[int, int], int], a: Number, b: Number) -> Number:
+    def value(p: Packet) -> int:
+        left, right = a(p), b(p)
+        return operation(left, right) & 0xFFFFFFFF if left >= 0 and right >= 0 else -1
+
+    return value
 
 
 class Tap:
@@ -266,7 +320,7 @@ class Tap:
         self.seen += 1
         if self.limit and self.passed >= self.limit:
             return
-        if not self.test(Packet(skb.ip, skb.l4, skb.protocol, skb.len + 14)):
+        if not self.test(Packet(skb.eth, skb.ip, skb.l4, skb.inner, skb.payload, skb.protocol, skb.len + 14)):
             return
         self.passed += 1
         copy = SkBuff.__new__(SkBuff)
@@ -467,7 +521,7 @@ def _replay(proc: Process, o: Options, test: Test) -> int:
             frame = bytes_to_frame(packet.data)
             kind = frame.eth.proto if frame.eth is not None else ETH_P_IP
             size = frame_len(frame.eth, frame.l3, frame.l4, frame.inner, frame.payload)
-            if not test(Packet(frame.l3, frame.l4, kind, size)):
+            if not test(Packet(frame.eth, frame.l3, frame.l4, frame.inner, frame.payload, kind, size)):
                 continue
             proc.out(tcpdump_line(o.printer, packet.t_ns, frame.eth, frame.l3, frame.l4, frame.inner, frame.payload) + "\n")
             shown += 1
