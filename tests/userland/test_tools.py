@@ -307,3 +307,19 @@ def test_proc_net_has_the_columns_of_the_kernel(lab: Any, box: Any) -> None:
     assert head == ("   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops"
                     .ljust(127))
     assert len(row) == 127 and row[5:25] == ": 00000000:0035 0000"
+
+
+@pytest.mark.parametrize("command, code, out, err", [
+    ("getent services http", 0, "http                  80/tcp\n", ""),
+    ("getent services 53/udp", 0, "domain                53/udp\n", ""),
+    ("getent services ssh 22", 0, "ssh                   22/tcp\nssh                   22/tcp\n", ""),
+    ("getent services nosuch", 2, "", ""),
+    ("getent passwd 0 | cut -d: -f 1", 0, "root\n", ""),
+    ("getent hosts | head -n 1", 0, "127.0.0.1       localhost\n", ""),
+    ("getent", 1, "", "getent: wrong number of arguments\nTry `getent --help' or `getent --usage' for more information.\n"),
+    ("getent foo", 1, "", "Unknown database: foo\nTry `getent --help' or `getent --usage' for more information.\n"),
+])
+def test_getent_is_glibcs(lab: Any, box: Any, command: str, code: int, out: str, err: str) -> None:
+    """getent of glibc 2.36; our /etc/services has no aliases."""
+    result = lab.run(box, command)
+    assert (result.code, result.out, result.err) == (code, out, err)

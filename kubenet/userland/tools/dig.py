@@ -329,21 +329,50 @@ def _reverse(proc: Process, conf: object, address: str, is_host: bool) -> int:
 def getent(proc: Process, argv: list[str]) -> int:
     """getent hosts|ahosts|passwd|group|services NAME"""
     if len(argv) < 2:
-        proc.err("Usage: getent [OPTION...] database [key ...]\n")
+        proc.err("getent: wrong number of arguments\n" + GETENT_HELP)
         return 1
     database, keys = argv[1], argv[2:]
-    if database in ("hosts", "ahosts", "ahostsv4"):
+    if database in ("hosts", "ahosts", "ahostsv4") and keys:
         for key in keys:
             if not _getent_host(proc, database, key):
                 return 2
         return 0
     path = {"passwd": "/etc/passwd", "group": "/etc/group", "services": "/etc/services", "hosts": "/etc/hosts"}.get(database)
     if path is None:
-        proc.err(f"Unknown database: {database}\n")
+        proc.err(f"Unknown database: {database}\n" + GETENT_HELP)
         return 1
-    lines = [line for line in proc.vfs.read(path).decode().splitlines() if not keys or line.split(":")[0].split()[0] in keys]
-    proc.out("".join(line + "\n" for line in lines))
-    return 0 if lines else 2
+    rows = [line for line in proc.vfs.read(path).decode().splitlines() if line.strip() and not line.startswith("#")]
+    for key in keys or [""]:
+        found = [row for row in rows if not key or _getent_fits(database, row, key)]
+        if not found:
+            return 2
+        proc.out("".join(_getent_row(database, row) + "\n" for row in (found[:1] if key else found)))
+    return 0
+
+
+GETENT_HELP = "Try `getent --help' or `getent --usage' for more information.\n"
+
+
+def _getent_fits(database: str, row: str, key: str) -> bool:
+    """By name or number; of a service also name/protocol."""
+    if database != "services":
+        fields = row.split(":")
+        return key in (fields[0], fields[2])
+    name, port, *aliases = row.split("#")[0].split()
+    number, _, proto = port.partition("/")
+    wanted, _, wanted_proto = key.partition("/")
+    return wanted in (name, number, *aliases) and wanted_proto in ("", proto)
+
+
+def _getent_row(database: str, row: str) -> str:
+    """As glibc prints it: print_services(), print_hosts()."""
+    if database == "services":
+        name, port, *aliases = row.split("#")[0].split()
+        return " ".join([f"{name:<21} {port}", *aliases])
+    if database == "hosts":
+        address, *names = row.split("#")[0].split()
+        return f"{address:<15} {' '.join(names)}"
+    return row
 
 
 def _getent_host(proc: Process, database: str, key: str) -> bool:
