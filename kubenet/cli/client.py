@@ -140,12 +140,35 @@ def try_connect(session: Session, timeout: float | None = None) -> socket.socket
 def connect(state: State, start: bool = True, settings: Header | None = None, anyway: bool = False) -> Client:
     """A client of the session's front. start=False: only if there is something to start from, a journal. Raises KubenetError."""
     session = state.session()
-    sock = try_connect(session)
-    if sock is None:
-        if not start and not session.exists():
-            raise no_session(session)
-        sock = _start_and_connect(state, session, settings or {"seed": SEED, "epoch": EPOCH, "topology": None}, anyway)
-    return Client(sock, state.line)
+    while (sock := try_connect(session)) is not None:
+        client = Client(sock, state.line)
+        if _answers(client):
+            return client
+        client.close()
+        _wait_for_its_end(session)
+    if not start and not session.exists():
+        raise no_session(session)
+    return Client(_start_and_connect(state, session, settings or {"seed": SEED, "epoch": EPOCH, "topology": None}, anyway), state.line)
+
+
+def _answers(client: Client) -> bool:
+    """False if engine or front have just died: the socket can still be connected to, and a real request would be lost in it."""
+    try:
+        client.call("ping")
+    except RemoteError as error:
+        return bool(error.kind != "Bug")  # what the front says for an engine that is gone
+    except KubenetError:
+        return False
+    return True
+
+
+def _wait_for_its_end(session: Session) -> None:
+    """The front that cannot answer is about to go. KubenetError if it does not."""
+    end = time.monotonic() + PATIENCE
+    while session.running():
+        if time.monotonic() > end:
+            raise gone()
+        time.sleep(0.005)
 
 
 def _start_and_connect(state: State, session: Session, settings: Header, anyway: bool) -> socket.socket:

@@ -356,6 +356,10 @@ class Service:
         self.wait(header, deadline, cluster.settled,
                    lambda ok: {"ok": ok, "now": cluster.loop.now, "waiting": cluster.unsettled()}, SETTLE_STEP)
 
+    def op_ping(self, header: Header, body: bytes) -> Header:
+        """The engine is there."""
+        return {}
+
     def op_status(self, header: Header, body: bytes) -> Header:
         """Where the session stands."""
         return {"session": self.session, "engine_pid": os.getpid(), **self.engine.status(), **self.cluster.summary()}

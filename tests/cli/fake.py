@@ -116,6 +116,8 @@ class FakeSession:
 
     def _answer(self, connection: socket.socket, header: Obj, body: bytes) -> None:
         op, number = header["op"], header["id"]
+        if op == "ping":
+            return frames.send(connection, {"id": number})
         (self.http if op == "http" else self.asked).append({**header, "body": body})
         method = getattr(self, f"op_{op}", None)
         if op in self.errors:
@@ -130,6 +132,7 @@ class FakeSession:
             frames.send(connection, {"id": number, **reply}, data)
         if op == "shutdown":
             self.stop()
+        return None
 
     def op_http(self, connection: socket.socket, header: Obj, body: bytes) -> tuple[Obj, bytes]:
         response = self.api.request(header["method"], header["path"], header["query"], header["headers"], body)
