@@ -106,6 +106,12 @@ def test_no_endpoints_at_all_is_refused(dest, port):
     assert ask(tracer(service()), OUTSIDE, dest, port) == ("REJECT", False)
 
 
+@pytest.mark.parametrize("dest, port", [(VIP, 80), (EXTERNAL, 80), (LB, 80), (HOST, NP)])
+def test_the_nodes_own_connections_are_masqueraded_without_random_ports_too(dest, port):
+    """MASQUERADE to the address and port it has already changes nothing (nf_nat_setup_info: equal tuples), but is done."""
+    assert ask(tracer(service(), ENDPOINTS, randomFully=False), HOST, dest, port) == (BOTH, True)
+
+
 def test_no_endpoints_asked_from_the_node():
     """OUTPUT asks KUBE-SERVICES only: a clusterIP is refused there, a NodePort when it comes in again on lo, and what is
     for an address elsewhere leaves."""

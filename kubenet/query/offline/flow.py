@@ -18,7 +18,8 @@ What an answer means
     outcome      the endpoints it may end at, in the order of their rules; or "REJECT", "DROP"; "ACCEPT" where a rule let it
                  pass untranslated; [] where nothing translated or filtered it. The words stand only if they hold for
                  every throw of the dice; a mixture lists the endpoints and the words side by side.
-    masquerade   its source is (or, for a packet that ends here, is marked to be) replaced; null: it depends on the endpoint
+    masquerade   its source is replaced, or it is marked for that (it may end here, or have the node's address already);
+                 null: it depends on the endpoint
     path         the rules it matched, for the first outcome
 
 Source: the order of hooks is Linux's ip_rcv(), ip_forward(), ip_output(); ip6_input.c, ip6_output.c.
@@ -115,6 +116,8 @@ class FlowTracer:
         self.options = options
         self.family = options.ip_family
         self.mark = 1 << options.masquerade_bit
+        self.leaving_mark = 0
+        """The packet's mark as POSTROUTING finds it, which takes it away."""
         host = Host(EventLoop(), options.node_name or "node")
         self.net: NetNamespace = new_namespace(host, host.name)
         self.uplink = self._device(UPLINK)
@@ -185,7 +188,7 @@ class FlowTracer:
         if path is not None and skb.tr is not None:
             path += [self._rule(s) for s in _matched(skb.tr.stations)]
         ct = skb.ct
-        masquerade = bool(ct is not None and ct.status & IPS_SRC_NAT) or bool(skb.mark & self.mark)
+        masquerade = bool(ct is not None and ct.status & IPS_SRC_NAT) or bool((skb.mark | self.leaving_mark) & self.mark)
         if passed and ct is not None and ct.status & IPS_DST_NAT:
             return Run(endpoint_text(ct.reply[0], ct.reply[1], self.family), masquerade)
         if skb.tr is None or path is None:  # what filtered it is only known of a watched packet
@@ -211,6 +214,7 @@ class FlowTracer:
         """The packet at its end, and whether every hook let it pass."""
         net = self.net
         net.extra["xt_recent"] = {}
+        self.leaving_mark = 0
         skb = make_packet(net, flow.source, flow.dest, flow.port, PROTOCOLS[flow.protocol])
         if watched:
             net.loop.tracer.packets.clear()
@@ -241,6 +245,8 @@ class FlowTracer:
 
     def _ask(self, hook: int, skb: SkBuff, indev: NetDevice | None, outdev: NetDevice | None) -> bool:
         skb.indev, skb.outdev, skb.dev = indev, outdev, indev or outdev
+        if hook == POSTROUTING:
+            self.leaving_mark = skb.mark
         return nf_hook(self.family, hook, skb) == ACCEPT
 
 
