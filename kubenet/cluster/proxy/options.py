@@ -60,9 +60,9 @@ class ProxyOptions:
     node_name: str = ""
     node_ip: tuple[str, ...] = ()
     node_ips: tuple[str, ...] = ()
-    """All addresses of the node's interfaces, loopback's included: what nodePortAddresses selects from.
+    """The addresses of the node's interfaces: what nodePortAddresses selects from, together with loopback's.
 
-    Where they were not told, node_ip is all there is.
+    Where they were not told, node_ip is all there is besides.
     """
     ip_family: int = AF_INET
     topology_labels: dict[str, str] = field(default_factory=dict)
@@ -111,7 +111,8 @@ class ProxyOptions:
     def _node_port_cidrs(self, family: int) -> tuple[Cidr, ...]:
         texts = self.node_port_addresses
         if texts == ("primary",):
-            texts = (f"{self.node_ip_of(family).text}/{FAMILY_BITS[family]}",)
+            own = self.node_ip_of(family)
+            texts = () if own.is_loopback else (f"{own.text}/{FAMILY_BITS[family]}",)  # none: as if nothing was given
         return cidrs_of_family(texts, family) or (parse_cidr("0.0.0.0/0" if family == AF_INET else "::/0"),)
 
     def node_port_ips(self, family: int) -> list[Ip] | None:
@@ -119,7 +120,7 @@ class ProxyOptions:
         cidrs = self._node_port_cidrs(family)
         if any(cidr.plen == 0 for cidr in cidrs):
             return None
-        own = ips_of_family(self.node_ips or self.node_ip, family)
+        own = ips_of_family((*(self.node_ips or self.node_ip), "127.0.0.1", "::1"), family)  # lo is on every node
         found = {ip.text: ip for ip in own if any(cidr.contains(ip) for cidr in cidrs)}
         return [found[text] for text in sorted(found)]
 

@@ -111,6 +111,23 @@ def test_localhost_node_ports(changes, effective):
     assert startup_sysctls(made, 8).get("net.ipv4.conf.all.route_localnet", 0) == int(effective)
 
 
+def test_primary_without_an_address_of_the_family_is_every_address():
+    """cmd/kube-proxy turns `primary` into the nodeIPs' prefixes, loopback's left out; no prefix of a family: all."""
+    made = options(nodePortAddresses=["primary"], nodeIP=["172.18.0.2"], nodeIPs=[])
+    assert [ip.text for ip in made.node_port_ips(AF_INET)] == ["172.18.0.2"]
+    assert made.node_port_ips(AF_INET6) is None
+    alone = options(nodePortAddresses=["primary"], nodeIP=[], nodeIPs=[])
+    assert alone.node_port_ips(AF_INET) is None
+    assert alone.localhost_ports(AF_INET) is True
+
+
+@pytest.mark.parametrize("ips", [[], ["172.18.0.2"], ["127.0.0.1", "172.18.0.2"]])
+def test_loopback_is_an_address_of_every_node(ips):
+    """util.NodePortAddresses asks the interfaces, and lo is one whether it was written down or not."""
+    made = options(nodePortAddresses=["127.0.0.0/8", "172.18.0.0/16"], nodeIPs=ips)
+    assert [ip.text for ip in made.node_port_ips(AF_INET)] == ["127.0.0.1", "172.18.0.2"]
+
+
 def test_node_ip_of_each_family():
     assert options().node_ip_of(AF_INET).text == "172.18.0.2"
     assert options().node_ip_of(AF_INET6).text == "fc00::2"
