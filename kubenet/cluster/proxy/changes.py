@@ -12,7 +12,11 @@ slice differs. Removing a Service leaves its slices known, and the other way rou
 The key of both is (printable name, protocol in lower case), which is also the order Services are visited in.
 Nothing here depends on the node, so the same records serve every node.
 
-Source: pkg/proxy servicechangetracker.go, serviceport.go, endpointslicecache.go, endpointschangetracker.go.
+A Service or slice labelled for another proxy (service.kubernetes.io/service-proxy-name) or as headless is not there: the
+lists and watches of kube-proxy leave them out, so that an object that gets such a label is one that goes.
+
+Source: pkg/proxy servicechangetracker.go, serviceport.go, endpointslicecache.go, endpointschangetracker.go;
+cmd/kube-proxy/app/server.go for the label selector.
 """
 
 from __future__ import annotations
@@ -30,8 +34,19 @@ from kubenet.cluster.api.ips import (
     ips_of_family,
     parse_ip,
 )
-from kubenet.cluster.api.views import EndpointSliceView, EndpointView, Obj, ServicePortView, ServiceView, ViewCache
+from kubenet.cluster.api.views import (
+    EndpointSliceView,
+    EndpointView,
+    MetaView,
+    Obj,
+    ServicePortView,
+    ServiceView,
+    ViewCache,
+)
 from kubenet.cluster.proxy.names import service_port_name
+
+UNWATCHED_LABELS = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
+"""Whatever their value."""
 
 PortKey = tuple[str, str]
 """(namespace/name[:port], protocol in lower case)."""
@@ -88,6 +103,11 @@ class Endpoint:
     terminating: bool
     zone_hints: tuple[str, ...] = ()
     node_hints: tuple[str, ...] = ()
+
+
+def is_watched(meta: MetaView) -> bool:
+    """Whether kube-proxy's watches select an object with these labels."""
+    return not any(label in meta.labels for label in UNWATCHED_LABELS)
 
 
 def is_external_local(service: ServiceView) -> bool:
@@ -243,7 +263,8 @@ class ServiceTracker:
             return bool(self._pending)
         view = self._views.service(obj)
         name = (view.meta.namespace, view.meta.name)
-        ports = service_ports(view, self.family, self.allow_external_ips) if new is not None else {}
+        is_there = new is not None and is_watched(view.meta)
+        ports = service_ports(view, self.family, self.allow_external_ips) if is_there else {}
         if ports == self._known.get(name, {}):
             self._pending.pop(name, None)
         else:
@@ -298,7 +319,8 @@ class SliceTracker:
         if obj is not None:
             view = self._views.endpoint_slice(obj)
             if view.address_type == FAMILY_NAMES[self.family] and view.service_name and view.meta.name:
-                self._note((view.meta.namespace, view.service_name), view.meta.name, None if new is None else view)
+                is_there = new is not None and is_watched(view.meta)
+                self._note((view.meta.namespace, view.service_name), view.meta.name, view if is_there else None)
         return bool(self._pending)
 
     def copy(self) -> SliceTracker:

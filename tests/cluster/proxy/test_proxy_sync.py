@@ -440,3 +440,18 @@ def test_modes_by_name():
     assert find_mode("iptables") is IptablesProxier
     with pytest.raises(NotFoundError, match="ebpf"):
         find_mode("ebpf")
+
+
+@pytest.mark.parametrize("label", ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"])
+def test_objects_labelled_for_others_are_not_there(label):
+    """cmd/kube-proxy/app/server.go: informers with the selector !service-proxy-name,!headless. A label that comes is a delete."""
+    for make in (service, lambda: eslice(WEB_0)):
+        marked = make()
+        marked["metadata"]["labels"] = {**marked["metadata"].get("labels", {}), label: ""}
+        kept = [obj for obj in (service(), eslice(WEB_0)) if obj["kind"] != marked["kind"]]
+        without = proxier(*kept).full_sync_text()
+        assert proxier(*kept, marked).full_sync_text() == without
+        made = proxier(*kept, make())
+        made.sync()
+        made.on_event("update", marked)
+        assert made.full_sync_text() == without
