@@ -141,7 +141,7 @@ def test_files_directories_and_stdin(kubenet: Any, fake: Any, tmp_path: Path, mo
     assert kubenet("apply", "-R", "-f", str(tmp_path)).out == "service/web unchanged\ndeployment.apps/web created\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(WEB.encode())))
     assert kubenet("apply", "-f", "-").out.startswith("service/web unchanged\n")
-    assert kubenet("apply", "-f", str(tmp_path / "nowhere")).code == 4
+    assert kubenet("apply", "-f", str(tmp_path / "nowhere")).code == 3
 
 
 TOPOLOGY = "apiVersion: kubenet.dev/v1\nkind: Topology\nmetadata: {name: two}\nspec: {nodes: [{name: node-1}, {name: node-2}]}\n---\n"
@@ -202,3 +202,10 @@ def test_delete_by_file_and_what_is_not_there(kubenet: Any, fake: Any, web: Path
 @pytest.mark.parametrize("words", [[], ["pods"], ["pod", "web-0", "-f", "x.yaml"]])
 def test_delete_wants_to_know_what(kubenet: Any, fake: Any, words: list[str]) -> None:
     assert kubenet("delete", *words).code == 2
+
+
+def test_a_path_that_is_not_there_is_not_found_and_not_invalid(kubenet: Any, fake: Any) -> None:
+    """README, exit codes: 3 is "no such thing", 4 "a manifest is invalid". The sentence is kubectl's (cli-runtime: visitor.go)."""
+    for command in ("apply", "delete"):
+        found = kubenet(command, "-f", "/nowhere/web.yaml")
+        assert found.code == 3 and found.err.startswith('error: the path "/nowhere/web.yaml" does not exist\n')

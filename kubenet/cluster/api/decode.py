@@ -7,7 +7,7 @@
     lint(manifests, others)                            a legal mistake to refuse: a targetPort no selected pod has
     remarks(manifests, others)                         legal and perhaps meant: a Service that selects no pod
 
-Only ManifestError leaves this module and yamldoc.py, whatever the bytes. YAML is read as Kubernetes reads it
+Only ManifestError leaves this module and yamldoc.py, whatever the bytes (NotFoundError: no such path). YAML is read as Kubernetes reads it
 (sigs.k8s.io/yaml): keys become strings, `yes` is true, dates and 22:22 stay text, duplicate keys are errors, anchors
 and merge keys work. Documents that expand without end ("billion laughs") are refused.
 """

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from kubenet.errors import ManifestError
+from kubenet.errors import ManifestError, NotFoundError
 
 Obj = dict[str, Any]
 
@@ -103,7 +103,7 @@ def load_paths(paths: list[str], recursive: bool = False) -> list[Manifest]:
 def _files(path: str, recursive: bool) -> Iterator[str]:
     if not os.path.isdir(path):
         if not os.path.exists(path):
-            raise ManifestError(f'the path "{path}" does not exist', file=path)
+            raise NotFoundError(f'the path "{path}" does not exist', at=path)
         yield path
         return
     found = False
