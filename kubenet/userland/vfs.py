@@ -473,6 +473,15 @@ class Vfs:
         node = parent.writable(name) or node
         node.mode = node.kind | perm & 0o7777
 
+    def utime(self, path: str, when: int, cwd: str = "/") -> None:
+        """utimensat(2) of the time of modification, in ns; a file of the image is copied up first (overlayfs: ovl_setattr())."""
+        parent, name, node, _ = self.walk(path, cwd)
+        if node is None:
+            raise oserror(errno.ENOENT)
+        if parent.readonly:
+            raise oserror(errno.EROFS)
+        (parent.writable(name) or node).mtime = when
+
     def listdir(self, path: str, cwd: str = "/") -> list[str]:
         """The names in a directory, sorted."""
         node = self.peek(path, cwd)

@@ -111,3 +111,16 @@ def test_images_can_be_registered(lab: Any, box: Any) -> None:
 def test_configuration_parser_ignores_what_it_does_not_know() -> None:
     blocks = parse_conf("worker_processes 1; http { gzip on; server { listen 81; server_name a b; location / { root /x; foo bar; } } }")
     assert [(b.ports, [(loc.prefix, loc.root) for loc in b.locations]) for b in blocks] == [([81], [("/", "/x")])]
+
+
+def test_touch_dates_a_copy_of_the_images_file(lab: Any) -> None:
+    """overlayfs(5): the first change copies up, a change of times, too; another container of the image still has the image's file."""
+    options = {"image": "python:3.12", "command": ["sleep", "infinity"]}
+    one, two = lab.pod("one", "10.48.1.5", **options), lab.pod("two", "10.48.1.6", **options)
+    look = "ls -l /etc/os-release; ls -ld /etc"
+    lab.wait(3600)
+    file, folder = lab.run(two, look).out.splitlines()
+    assert lab.run(one, "touch /etc").code == 0
+    assert lab.run(one, look).out.splitlines()[0] == file and lab.run(one, look).out.splitlines()[1] != folder
+    lab.python(one, "import os; os.utime('/etc/os-release')")
+    assert lab.run(one, look).out.splitlines()[0] != file and lab.run(two, look).out.splitlines() == [file, folder]

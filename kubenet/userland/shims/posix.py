@@ -227,8 +227,8 @@ def chown(path: Any, uid: int, gid: int, **_: Any) -> None:
 
 
 def utime(path: Any, times: Any = None, *, ns: Any = None, **_: Any) -> None:
-    node = _named(path, proc().vfs.lookup, _text(path), proc().cwd)
-    node.mtime = ns[1] if ns else int(times[1] * 1e9) if times else sys_().time()
+    when = ns[1] if ns else int(times[1] * 1e9) if times else sys_().time()
+    _named(path, proc().vfs.utime, _text(path), when, proc().cwd)
 
 
 def truncate(path: Any, length: int) -> None:
