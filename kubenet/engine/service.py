@@ -535,7 +535,8 @@ class Service:
                 "cut": order.get("cut", "")}
 
     def op_shutdown(self, header: Header, body: bytes) -> Header:
-        """The engine ends after this answer; the journal stays."""
+        """The engine ends after this answer; the journal stays, up to the event that was the last, also of a wait that is cut short."""
+        self.engine.mark()
         self.running = False
         return {"ok": True}
 

@@ -48,6 +48,15 @@ class Shell:
         found: dict[str, object] = json.loads(self("status", "-o", "json"))
         return found
 
+    def rest(self) -> dict[str, object]:
+        """The status once time stands still: what a kubectl wrote may go on to have consequences after it was answered."""
+        for _ in range(600):
+            found = self.status()
+            if found["mode"] == "frozen":
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"time does not stand still: {found}")
+
 
 @pytest.fixture(scope="module")
 def module_home(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -103,7 +103,7 @@ def test_it_is_journaled(kubectl: Kubectl) -> None:
     """What came over the host's connections is in the journal: a replay comes to the same state."""
     shell = kubectl.shell
     assert "kubectl port-forward pod/web-0 :8080" in shell("history")
-    before = shell.status()
+    before = shell.rest()
     shell("down")
     shell("time")
     after = shell.status()

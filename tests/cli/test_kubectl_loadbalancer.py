@@ -40,7 +40,7 @@ def test_the_session_with_a_balancer_replays(kubectl: Kubectl) -> None:
     kubectl("expose", "pod", "web-0", "--name", "again", "--type", "LoadBalancer", "--port", "80", "--target-port", "8080",
             "--overrides", '{"spec":{"externalTrafficPolicy":"Local"}}')
     shell("exec", "outside", "--", "curl", "-s", "-m", "3", "http://203.0.113.1/hostname")
-    before = shell.status()
+    before = shell.rest()
     shell("down")
     shell("time")
     after = shell.status()

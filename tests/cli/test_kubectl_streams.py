@@ -58,7 +58,7 @@ def test_exec_input_ends_and_is_journaled(kubectl: Kubectl) -> None:
     data = bytes(range(256)) * 2000
     assert kubectl("exec", "-i", "client", "--", "cat", stdin=data) == (0, data, "")
     shell = kubectl.shell
-    before = shell.status()
+    before = shell.rest()
     assert "kubectl exec client -- cat" in shell("history")
     shell("down")
     after = shell.status() if shell("time") else {}
