@@ -31,6 +31,7 @@ from kubenet.wire.dns import AAAA, ANY, CNAME, NOERROR, NS, NXDOMAIN, PTR, SOA, 
 
 Obj = dict[str, Any]
 REVERSE = ".in-addr.arpa."
+MAX_ALIASES = 8  # CNAMEs in an answer
 DNS_SERVICE = ("kube-system", "kube-dns")
 
 
@@ -69,13 +70,16 @@ class ClusterDns:
         if not out.answer:
             out.authority = [self._soa()]
         elif len(out.answer) > 1:
-            _rotate(out.answer, query.id)
+            out.answer = rotated(out.answer, query.id)
         return out
 
     # -- forward ----------------------------------------------------------------------------------------------------
 
-    def _forward(self, name: str, question: Question, out: DnsMessage) -> None:
-        """Answer (and additional) records for a name in the zone; none means NODATA. Raises NoSuchName."""
+    def _forward(self, name: str, question: Question, out: DnsMessage, seen: tuple[str, ...] = ()) -> None:
+        """Answer (and additional) records for a name in the zone; none means NODATA. Raises NoSuchName.
+
+        `seen`: the names that led here, as aliases.
+        """
         labels = [p for p in name[: -len(self.zone)].rstrip(".").split(".") if p]
         if not labels:
             out.answer = self._apex(question)
@@ -86,7 +90,7 @@ class ClusterDns:
         elif labels[-1] == "pod":
             out.answer = self._pod(labels[:-1], question)
         elif labels[-1] == "svc":
-            self._service(labels[:-1], question, out)
+            self._service(labels[:-1], question, out, seen)
         else:
             raise NoSuchName
 
@@ -132,7 +136,7 @@ class ClusterDns:
 
     # -- services -------------------------------------------------------------------------------------------------------
 
-    def _service(self, labels: list[str], question: Question, out: DnsMessage) -> None:
+    def _service(self, labels: list[str], question: Question, out: DnsMessage, seen: tuple[str, ...]) -> None:
         if not labels:
             return                                                # svc.cluster.local exists
         namespace = labels[-1]
@@ -146,18 +150,16 @@ class ClusterDns:
         if len(rest) == 2 and rest[0].startswith("_") and rest[1].startswith("_"):
             self._srv(service, question, out, rest[0][1:], rest[1][1:])
         elif not rest:
-            self._plain(service, question, out)
+            self._plain(service, question, out, seen)
         elif len(rest) == 1 and service["spec"].get("type") != "ExternalName":
             self._one_endpoint(service, rest[0], question, out)
         else:
             raise NoSuchName
 
-    def _plain(self, service: Obj, question: Question, out: DnsMessage) -> None:
+    def _plain(self, service: Obj, question: Question, out: DnsMessage, seen: tuple[str, ...]) -> None:
         spec = service["spec"]
         if spec.get("type") == "ExternalName":
-            target = spec["externalName"].rstrip(".") + "."
-            if question.type in (A, AAAA, CNAME, ANY):
-                out.answer = [self._record(question, CNAME, target)]
+            out.answer = self._external(spec["externalName"].rstrip(".").lower() + ".", question, seen or (question.name.lower(),))
             return None
         if question.type == SRV:
             return self._srv(service, question, out, "", "")
@@ -169,6 +171,26 @@ class ClusterDns:
         else:
             out.answer = self._addresses(question, [ip4(spec["clusterIP"])])
         return None
+
+    def _external(self, target: str, question: Question, seen: tuple[str, ...]) -> list[Record]:
+        """The CNAME of an ExternalName Service and, if it leads to a name of this zone, what is found there.
+
+        CoreDNS: plugin/backend_lookup.go A(): a name of the zone without records of the type, a loop and the ninth CNAME give nothing,
+        not even the CNAME; what is behind a name elsewhere is the resolver's to find out.
+        """
+        alias = self._record(question, CNAME, target)
+        if question.type == CNAME:
+            return [alias]
+        if question.type not in (A, AAAA) or target in seen or len(seen) > MAX_ALIASES:
+            return []
+        if not target.endswith("." + self.zone):
+            return [alias]
+        found = DnsMessage(0)
+        try:
+            self._forward(target, Question(target, question.type), found, (*seen, target))
+        except NoSuchName:
+            return []
+        return [alias, *found.answer] if found.answer else []
 
     def _one_endpoint(self, service: Obj, host: str, question: Question, out: DnsMessage) -> None:
         found = list(dict.fromkeys(ip for name, ip, _ in self._endpoints(service) if name == host))
@@ -253,8 +275,16 @@ def endpoint_name(endpoint: Obj, address: str) -> str:
     return str(endpoint.get("hostname") or address.replace(".", "-"))
 
 
-def _rotate(records: list[Record], query_id: int) -> None:
-    """Shuffle records in place, by the query's id. CoreDNS: plugin/loadbalance roundRobinShuffle()."""
+def rotated(records: list[Record], query_id: int) -> list[Record]:
+    """CNAMEs first, addresses last and shuffled by the query's id. CoreDNS: plugin/loadbalance roundRobin(): cname, rest, address."""
+    addresses = [r for r in records if r.type in (A, AAAA)]
+    _shuffle(addresses, query_id)
+    rest = [r for r in records if r.type not in (CNAME, A, AAAA)]
+    return [*(r for r in records if r.type == CNAME), *rest, *addresses]
+
+
+def _shuffle(records: list[Record], query_id: int) -> None:
+    """In place. CoreDNS: roundRobinShuffle()."""
     count = len(records)
     for at in range(count - 1):
         other = at + hash64(query_id, at) % (count - at)

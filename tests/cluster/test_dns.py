@@ -163,3 +163,22 @@ def test_publish_not_ready_addresses(dns: ClusterDns, cp: ControlPlane) -> None:
     cp.ok("PATCH", path, {"spec": {"publishNotReadyAddresses": True}}, kind="application/merge-patch+json")
     cp.settle()
     assert addresses(dns, "db.default.svc.cluster.local.") == ["10.48.1.2", "10.48.2.2", "10.48.3.2"]
+
+
+def test_an_external_name_of_the_zone_is_followed(cp: ControlPlane, dns: ClusterDns) -> None:
+    """CoreDNS plugin/backend_lookup.go A(): the CNAME and what it leads to; without records of the type, or in a loop, neither."""
+    for name, target in (("alias", "web.default.svc.cluster.local"), ("twice", "alias.default.svc.cluster.local."),
+                         ("ring", "gnir.default.svc.cluster.local"), ("gnir", "ring.default.svc.cluster.local"),
+                         ("gone", "nobody.default.svc.cluster.local"), ("away", "out.default.svc.cluster.local")):
+        cp.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"type": "ExternalName", "externalName": target}})
+
+    def found(name: str, type_: int = A) -> list[tuple[str, int]]:
+        reply = ask(dns, f"{name}.default.svc.cluster.local.", type_)
+        assert reply is not None and reply.rcode == NOERROR and bool(reply.authority) is not bool(reply.answer)
+        return [(r.name.partition(".")[0], r.type) for r in reply.answer]
+
+    assert found("alias") == [("alias", CNAME), ("web", A)]
+    assert found("twice") == [("twice", CNAME), ("alias", CNAME), ("web", A)]
+    assert found("away") == [("away", CNAME), ("out", CNAME)]
+    assert found("alias", CNAME) == [("alias", CNAME)]
+    assert found("alias", AAAA) == found("ring") == found("gone") == []
