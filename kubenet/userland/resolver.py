@@ -80,8 +80,8 @@ def read_resolv_conf(proc: Process) -> ResolvConf:
     return conf
 
 
-def hosts_lookup(proc: Process, name: str) -> list[str]:
-    """The addresses /etc/hosts has for a name, in order."""
+def hosts_lines(proc: Process, name: str) -> list[list[str]]:
+    """The lines of /etc/hosts with that name: address, canonical name, aliases. glibc: nss_files, hosts(5)."""
     try:
         text = proc.vfs.read("/etc/hosts").decode(errors="replace")
     except OSError:
@@ -91,7 +91,7 @@ def hosts_lookup(proc: Process, name: str) -> list[str]:
     for line in text.splitlines():
         words = line.partition("#")[0].split()
         if len(words) > 1 and wanted in (w.lower() for w in words[1:]):
-            found.append(words[0])
+            found.append(words)
     return found
 
 
@@ -125,9 +125,10 @@ def lookup(proc: Process, name: str, family: int = 0) -> tuple[list[tuple[int, s
     found = _numeric(name, family)
     if found:
         return found, name
-    in_hosts = [entry for text in hosts_lookup(proc, name) for entry in _numeric(text, family)]
+    lines = hosts_lines(proc, name)
+    in_hosts = [entry for line in lines for entry in _numeric(line[0], family)]
     if in_hosts:
-        return in_hosts, name
+        return in_hosts, next(line[1] for line in lines if _numeric(line[0], family))
     return _dns_lookup(proc, name, family)
 
 

@@ -323,3 +323,11 @@ def test_getent_is_glibcs(lab: Any, box: Any, command: str, code: int, out: str,
     """getent of glibc 2.36; our /etc/services has no aliases."""
     result = lab.run(box, command)
     assert (result.code, result.out, result.err) == (code, out, err)
+
+
+def test_the_canonical_name_is_the_first_of_the_line_in_etc_hosts(lab: Any) -> None:
+    """hosts(5), glibc nss_files: name and aliases; hostname -f asks the resolver (hostname 3.23, hostname.c)."""
+    hosts = "127.0.0.1 localhost\n10.48.1.5\tdb-0.db.default.svc.cluster.local\tdb-0\n"
+    box = lab.pod("db-0", "10.48.1.5", hosts=hosts)
+    assert lab.run(box, "getent hosts db-0").out == "10.48.1.5       db-0.db.default.svc.cluster.local db-0\n"
+    assert lab.run(box, "hostname; hostname -f; hostname -d").out == "db-0\ndb-0.db.default.svc.cluster.local\ndb.default.svc.cluster.local\n"

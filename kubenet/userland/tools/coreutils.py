@@ -356,7 +356,7 @@ def format_time(ns: int, fmt: str) -> str:
 
 @tool("hostname")
 def hostname(proc: Process, argv: list[str]) -> int:
-    """hostname [-i|-I|-f|-s]"""
+    """hostname [-i|-I|-f|-d|-s]"""
     if len(argv) > 1 and argv[1] in ("-i", "-I", "--ip-address", "--all-ip-addresses"):
         from kubenet.userland.netview import addresses
         from kubenet.wire.addr import ip4_text
@@ -365,7 +365,22 @@ def hostname(proc: Process, argv: list[str]) -> int:
         proc.out(" ".join(found) + (" " if argv[1] == "-I" else "") + "\n")
         return 0
     name = proc.container.hostname
+    if {"-f", "--fqdn", "--long", "-d", "--domain"} & {*argv[1:]}:
+        return _fqdn(proc, name, "-d" in argv or "--domain" in argv)
     proc.out((name.partition(".")[0] if "-s" in argv else name) + "\n")
+    return 0
+
+
+def _fqdn(proc: Process, name: str, domain: bool) -> int:
+    """The canonical name that the resolver has for the host's name, or what is behind its first dot. hostname(1): hostname.c."""
+    from kubenet.userland.resolver import ResolveError, lookup
+
+    try:
+        canonical = lookup(proc, name)[1]
+    except ResolveError as error:
+        proc.err(f"hostname: {error}\n")
+        return 1
+    proc.out((canonical.partition(".")[2] if domain else canonical) + "\n")
     return 0
 
 

@@ -15,7 +15,7 @@ from kubenet.userland.resolver import (
     ask_tcp,
     ask_udp,
     candidates,
-    hosts_lookup,
+    hosts_lines,
     lookup,
     query,
     read_resolv_conf,
@@ -109,7 +109,7 @@ def parse_args(proc: Process, args: list[str]) -> Query | None:
                 q.name, named = value, True
         elif arg in ("-4", "-6"):
             continue
-        elif arg.upper() in TYPE_NUMBERS and (named or arg.isupper()):
+        elif arg.upper() in TYPE_NUMBERS:  # in any case, before the name, too (dighost.c parse_args())
             q.type = TYPE_NUMBERS[arg.upper()]
         elif arg.upper() == "IN":
             continue
@@ -385,9 +385,10 @@ def _getent_host(proc: Process, database: str, key: str) -> bool:
         name = (reverse_lookup(proc, key) or "") if numeric else canonical
         if numeric and not name:
             return False
-        in_hosts = bool(hosts_lookup(proc, key))
+        lines = hosts_lines(proc, key)
         for _, address in found:
-            proc.out(f"{address:<15} {name if not in_hosts else key}\n")
+            names = next((line[1:] for line in lines if line[0] == address), [name])
+            proc.out(f"{address:<15} {' '.join(names)}\n")
     else:
         for number, (_, address) in enumerate(found):
             for kind in ("STREAM", "DGRAM", "RAW"):
