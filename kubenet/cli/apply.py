@@ -34,7 +34,7 @@ WORKLOADS = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job
     examples=[("kubenet apply -f manifests/shop", "all manifests of a directory"), ("kubenet apply -f web.yaml --no-wait", ""),
               ("kubenet apply -f - < web.yaml", "from standard input"),
               ("kubenet apply -f manifests/shop --dry-run", "check, change nothing")],
-    exits="0 applied, 2 wrong usage, 3 no such path, 4 invalid manifest, 6 another topology",
+    exits="0 applied, 2 usage, 3 no such path, 4 invalid, 6 other topology",
 )
 @click.option("-f", "--filename", "paths", multiple=True, required=True, metavar="PATH",
               help="file, directory or - for stdin; may repeat")

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ControlPlane, deployment
+from control_plane import ControlPlane, deployment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubenet.cluster.api.decode import Manifest, check, explain, lint, load_paths, load_text, remarks
 from kubenet.cluster.api.status import ApiError
-from kubenet.errors import ManifestError
+from kubenet.errors import ManifestError, NotFoundError
 
 Obj = dict[str, Any]
 
@@ -241,7 +241,7 @@ class TestFiles:
         assert [m.name for m in load_paths([str(tmp_path)], recursive=True)] == ["a", "b", "c", "e"]
 
     def test_what_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ManifestError, match="does not exist"):
+        with pytest.raises(NotFoundError, match="does not exist"):
             load_paths([str(tmp_path / "nope.yaml")])
         with pytest.raises(ManifestError, match="no manifests in"):
             load_paths([str(tmp_path)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import ControlPlane, pod, service
+from control_plane import ControlPlane, pod, service
 
 from kubenet.cluster.api.bootstrap import dns_service, put_service
 from kubenet.cluster.dns import ClusterDns

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import ControlPlane, deployment, pod, service
+from control_plane import ControlPlane, deployment, pod, service
 
 from kubenet.cluster.api.status import ApiError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import ControlPlane, service
+from control_plane import ControlPlane, service
 
 from kubenet.cluster.ipam import Band, NodeCidrs, PodIps, PoolFull
 from kubenet.wire.addr import ip4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import ControlPlane, deployment, service
+from control_plane import ControlPlane, deployment, service
 
 from kubenet.cluster.api.kinds import KINDS, SERVED
 from kubenet.cluster.api.table import columns, pod_status, row, since, table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import ControlPlane, deployment, pod
+from control_plane import ControlPlane, deployment, pod
 
 from kubenet.cluster.api import effects, schema
 from kubenet.cluster.api.defaults import apply_defaults

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import Lab
+from pod_lab import Lab
 from test_python import CLIENTS
 
 lab = Lab()

@@ -207,7 +207,7 @@ def test_two_pods_do_not_see_each_others_patches(lab: Any, box: Any, server: Any
 
 
 def test_random_numbers_come_from_the_seed(lab: Any, box: Any) -> None:
-    from conftest import Lab
+    from pod_lab import Lab
 
     source = "import random, uuid, os, secrets; print(random.random(), uuid.uuid4(), os.urandom(4).hex(), secrets.token_hex(4))"
     here = lab.python(box, source).out

@@ -206,7 +206,7 @@ def test_tcpdump_file_can_be_read_back(lab: Any, box: Any, web: Any) -> None:
 
 def test_watching_changes_nothing(lab: Any) -> None:
     """A capture neither delays nor reorders: the ledger's frames are the same with and without."""
-    from conftest import Lab
+    from pod_lab import Lab
 
     def frames(watch: bool) -> list[Any]:
         here = Lab()
