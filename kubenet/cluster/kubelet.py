@@ -10,8 +10,9 @@ node (sandbox, container creation, taking the sandbox down) takes SANDBOX_COST, 
 last packets of a container that ended, its FINs, still leave. What is done with a container is in runtime.py, its memory in
 pod_worker.py, the status object in pod_status.py. The kubelet is also a process on its node: probes and hooks are its threads.
 
-simplified: images need no time to be pulled; no static pods, no eviction, no cgroups, no ephemeral containers. Sources: Kubernetes
-kubelet.go SyncPod(), SyncTerminatingPod(); kuberuntime_manager.go computePodActions(); active_deadline.go.
+simplified: images need no time to be pulled; the periodic sync of a pod has no jitter, and takes place only if it has to; no static
+pods, no eviction, no cgroups, no ephemeral containers. Sources: Kubernetes kubelet.go SyncPod(), SyncTerminatingPod();
+kuberuntime_manager.go computePodActions(); active_deadline.go.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from kubenet.cluster.events import EventRecorder
 from kubenet.cluster.ipam import PoolFull
 from kubenet.cluster.pod_env import ServiceEnv
 from kubenet.cluster.pod_status import Place, final_phase, pod_status
+from kubenet.cluster.pod_volumes import config_objects, labels_of
 from kubenet.cluster.pod_worker import SIDECAR, TERMINATED, ContainerRecord, PodWorker
 from kubenet.cluster.portmap import host_ports, portmap_add, portmap_del
 from kubenet.cluster.runtime import MIN_GRACE, Runtime, grace_of
@@ -40,20 +42,26 @@ SANDBOX_COST = 100 * MSEC
 START_COST = 50 * MSEC
 TEARDOWN_COST = 50 * MSEC  # from the last container's end to the end of the pod's network; less than SANDBOX_COST
 SANDBOX_RETRY = 10 * SEC
+MOUNT_RETRY, MOUNT_RETRY_MAX = 500 * MSEC, 122 * SEC
+SYNC_PERIOD = 60 * SEC  # syncFrequency
 
 
 class PodFeed(Controller):
     """One watch of all pods for all kubelets: each is told of its own, as by a watch with spec.nodeName as field selector."""
 
     name = "kubelet"
-    kinds = ("Pod",)
+    kinds = ("Pod", "ConfigMap", "Secret")
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.kubelets: dict[str, Kubelet] = {}
 
     def keys_for(self, event: Event) -> tuple[Key, ...]:
-        """None of the feed's own: the kubelet of the pod's node is told."""
+        """None of the feed's own: the kubelet of the pod's node is told, of configuration every kubelet."""
+        if event.obj["kind"] != "Pod":
+            for each in self.kubelets.values():
+                each.config_changed(event.obj["kind"], key_of(event.obj))
+            return ()
         kubelet = self.kubelets.get(event.obj["spec"].get("nodeName", ""))
         if kubelet is not None:
             kubelet.enqueue(key_of(event.obj))
@@ -143,6 +151,8 @@ class Kubelet(Controller):
         if not worker.final:
             if worker.net is None:
                 self._make_sandbox(pod, worker)
+            elif worker.refresh_at or worker.volumes.payloads and worker.volumes.seen != labels_of(pod):
+                self._refresh_volumes(pod, worker)
             if worker.net is not None:
                 self._run_containers(pod, worker)
             worker.final = final_phase(pod, worker)
@@ -167,6 +177,8 @@ class Kubelet(Controller):
         if self.loop.now < worker.sandbox_at:
             self._look_again(worker.sandbox_at - self.loop.now)
             return
+        if not self._mount_volumes(pod, worker):
+            return
         if worker.host_network:
             worker.net, worker.ip = self.net, self.node_ip
         else:
@@ -183,6 +195,38 @@ class Kubelet(Controller):
                 worker.ports = True
                 portmap_add(self.net, worker.uid, worker.ip, self.cni.pod_cidr, ports)
         worker.starting_at = self.loop.now + START_COST
+
+    def _mount_volumes(self, pod: Obj, worker: PodWorker) -> bool:
+        """Every volume is there; else the pod waits. Kubernetes: volumemanager WaitForAttachAndMount(), exponentialbackoff.go."""
+        if self._sync_volumes(pod, worker):
+            return True
+        worker.mount_delay = min(max(worker.mount_delay * 2, MOUNT_RETRY), MOUNT_RETRY_MAX)
+        worker.sandbox_at = self.loop.now + worker.mount_delay
+        self._look_again(worker.mount_delay)
+        return False
+
+    def _sync_volumes(self, pod: Obj, worker: PodWorker) -> bool:
+        failed = worker.volumes.sync(self.store, pod, self.loop.now)
+        worker.mount_error = "; ".join(message for _, message in failed)
+        for name, message in failed:
+            self.events.event(pod, "Warning", "FailedMount", f'MountVolume.SetUp failed for volume "{name}" : {message}')
+        return not failed
+
+    def config_changed(self, kind: str, key: Key) -> None:
+        """A ConfigMap or Secret was written: pods that show it in a volume get it with their next periodic sync."""
+        for worker in self.workers.values():
+            if worker.key[0] == key[0] and not worker.refresh_at and (pod := self.store.get("Pod", worker.key)) is not None:
+                if (kind, key[1]) in config_objects(pod):
+                    worker.refresh_at = worker.began + ((self.loop.now - worker.began) // SYNC_PERIOD + 1) * SYNC_PERIOD
+                    self.enqueue(worker.key)
+
+    def _refresh_volumes(self, pod: Obj, worker: PodWorker) -> None:
+        """Volumes show what is true now: at the periodic sync, and at once when the pod itself was changed."""
+        if worker.volumes.seen == labels_of(pod) and self.loop.now < worker.refresh_at:
+            self._look_again(worker.refresh_at - self.loop.now)
+            return
+        worker.refresh_at = 0
+        self._sync_volumes(pod, worker)
 
     def _run_containers(self, pod: Obj, worker: PodWorker) -> None:
         """Start what should run now: the next init container, else every main container. Kubernetes: computePodActions()."""

@@ -1,22 +1,22 @@
-"""What a container finds around it: environment, mounted volumes, resolv.conf, hosts. Pure functions of API objects.
+"""What a container finds around it: environment, resolv.conf, hosts (volumes: pod_volumes.py). Pure functions of API objects.
 
 Environment: service links first (WEB_SERVICE_HOST ...), then `envFrom`, then `env` with $(NAME) references, as the kubelet
 orders them. A ConfigMap or Secret that is not there keeps the container waiting (CreateContainerConfigError) unless optional.
 
-Sources: Kubernetes kubelet_pods.go makeEnvironmentVariables(), envvars.FromServices(); configmap/secret/downwardapi volume plugins;
+Sources: Kubernetes kubelet_pods.go makeEnvironmentVariables(), envvars.FromServices(); fieldpath.go;
 dns.go (getDNSOptions: ndots:5); kubelet_pods.go managedHostsFileContent().
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubenet.cluster.store import Store
 from kubenet.userland.environ import Layers
-from kubenet.userland.vfs import Dir, Node, volume
 
 Obj = dict[str, Any]
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
@@ -78,7 +78,7 @@ def service_env(store: Store, namespace: str, links: bool) -> dict[str, str]:
     return out
 
 
-def _data(store: Store, kind: str, namespace: str, name: str, optional: bool) -> dict[str, bytes]:
+def config_data(store: Store, kind: str, namespace: str, name: str, optional: bool) -> dict[str, bytes]:
     """The keys of a ConfigMap or Secret. ConfigMissing unless it is there or optional."""
     obj = store.get(kind, (namespace, name))
     if obj is None:
@@ -101,13 +101,19 @@ def field_ref(pod: Obj, path: str) -> str:
         "metadata.name": meta["name"], "metadata.namespace": meta.get("namespace", ""), "metadata.uid": meta.get("uid", ""),
         "spec.nodeName": spec.get("nodeName", ""), "spec.serviceAccountName": spec.get("serviceAccountName", "default"),
         "status.podIP": status.get("podIP", ""), "status.hostIP": status.get("hostIP", ""),
+        "status.hostIPs": ",".join(entry["ip"] for entry in status.get("hostIPs") or []),
         "status.podIPs": ",".join(entry["ip"] for entry in status.get("podIPs") or []),
-        "metadata.labels": "\n".join(f'{k}="{v}"' for k, v in sorted((meta.get("labels") or {}).items())),
-        "metadata.annotations": "\n".join(f'{k}="{v}"' for k, v in sorted((meta.get("annotations") or {}).items())),
+        "metadata.labels": _quoted(meta.get("labels") or {}),
+        "metadata.annotations": _quoted(meta.get("annotations") or {}),
     }
     if path not in simple:
         raise ConfigMissing(f"unsupported fieldPath: {path}")
     return str(simple[path])
+
+
+def _quoted(table: Mapping[str, str]) -> str:
+    """key="value" lines, sorted, values as Go's %q writes them. Kubernetes: fieldpath.FormatMap()."""
+    return "\n".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in sorted(table.items()))
 
 
 _SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
@@ -164,7 +170,7 @@ def _env_from(store: Store, namespace: str, container: Obj) -> dict[str, str]:
         for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
             if field in source:
                 ref = source[field]
-                for key, data in _data(store, kind, namespace, ref["name"], bool(ref.get("optional"))).items():
+                for key, data in config_data(store, kind, namespace, ref["name"], bool(ref.get("optional"))).items():
                     out[source.get("prefix", "") + key] = data.decode(errors="replace")
     return out
 
@@ -181,7 +187,7 @@ def _env_value(store: Store, pod: Obj, container: Obj, entry: Obj, known: Mappin
         if field in source:
             ref = source[field]
             optional = bool(ref.get("optional"))
-            data = _data(store, kind, namespace, ref["name"], optional)
+            data = config_data(store, kind, namespace, ref["name"], optional)
             if ref["key"] not in data:
                 if optional:
                     return None
@@ -201,79 +207,78 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return _REFERENCE.sub(one, text)
 
 
-def container_mounts(store: Store, pod: Obj, container: Obj, shared: dict[str, Node]) -> dict[str, Node]:
-    """Mount path -> file system node. `shared` keeps a pod's emptyDirs between its containers. ConfigMissing."""
-    namespace = pod["metadata"].get("namespace", "default")
-    volumes = {v["name"]: v for v in pod["spec"].get("volumes") or []}
-    out: dict[str, Node] = {}
-    for mount in container.get("volumeMounts") or []:
-        spec = volumes.get(mount["name"], {})
-        node = shared.get(mount["name"])
-        if node is None:
-            node = shared[mount["name"]] = _volume(store, pod, namespace, spec)
-        sub = mount.get("subPath")
-        if sub and isinstance(node, Dir):
-            node = node.get(sub) or Dir()
-        out[mount["mountPath"]] = node
-    return out
+def expand_all(text: str, env: Mapping[str, str]) -> str:
+    """expand(), where every reference must have a value. ConfigMissing. Kubernetes: ExpandContainerVolumeMounts()."""
+    for found in _REFERENCE.finditer(text):
+        if found[1] and found[1] not in env:
+            raise ConfigMissing(f'missing value for "{found[1]}"')
+    return expand(text, env)
 
 
-def _volume(store: Store, pod: Obj, namespace: str, spec: Obj) -> Node:
-    if "configMap" in spec:
-        return volume(_items(spec["configMap"], _data(store, "ConfigMap", namespace, spec["configMap"]["name"],
-                                                      bool(spec["configMap"].get("optional")))))
-    if "secret" in spec:
-        return volume(_items(spec["secret"], _data(store, "Secret", namespace, spec["secret"]["secretName"],
-                                                   bool(spec["secret"].get("optional")))))
-    if "downwardAPI" in spec:
-        return volume({i["path"]: field_ref(pod, i["fieldRef"]["fieldPath"]) for i in spec["downwardAPI"].get("items") or []
-                       if "fieldRef" in i})
-    if "projected" in spec:
-        files: dict[str, bytes | str] = {}
-        for source in spec["projected"].get("sources") or []:
-            for field, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
-                if field in source:
-                    files.update(_items(source[field], _data(store, kind, namespace, source[field]["name"],
-                                                             bool(source[field].get("optional")))))
-            for item in source.get("downwardAPI", {}).get("items") or []:
-                if "fieldRef" in item:
-                    files[item["path"]] = field_ref(pod, item["fieldRef"]["fieldPath"])
-        return volume(files)
-    return Dir()  # emptyDir; other kinds are warned about when the pod is applied
+MAX_NAMESERVERS = 3
 
 
-def _items(source: Obj, data: dict[str, bytes]) -> dict[str, bytes | str]:
-    """All keys, or those that `items` picks, under the paths it gives."""
-    if not source.get("items"):
-        return dict(data)
-    out: dict[str, bytes | str] = {}
-    for item in source["items"]:
-        if item["key"] not in data:
-            raise ConfigMissing(f"references non-existent config key: {item['key']}")
-        out[item["path"]] = data[item["key"]]
-    return out
+class DnsConfig(NamedTuple):
+    """What resolv.conf is made of: the lists of words of its three kinds of line."""
+
+    servers: list[str]
+    searches: list[str]
+    options: list[str]
 
 
-def resolv_conf(pod: Obj, dns_ip: str, domain: str, node_conf: str) -> str:
-    """/etc/resolv.conf by the pod's dnsPolicy and dnsConfig."""
-    spec = pod["spec"]
+def dns_config(pod: Obj, dns_ip: str, domain: str, node_conf: str) -> DnsConfig:
+    """By the pod's dnsPolicy and dnsConfig, before anything is cut. Kubernetes: dns.go GetPodDNS(), appendDNSConfig()."""
+    spec, namespace = pod["spec"], pod["metadata"].get("namespace", "default")
     policy = spec.get("dnsPolicy", "ClusterFirst")
-    namespace = pod["metadata"].get("namespace", "default")
-    servers, search, options = [dns_ip], [f"{namespace}.svc.{domain}", f"svc.{domain}", domain], ["ndots:5"]
-    if policy == "Default" or (spec.get("hostNetwork") and policy == "ClusterFirst"):
-        if not spec.get("dnsConfig"):
-            return node_conf
-        servers, search, options = [], [], []
-    elif policy == "None":
-        servers, search, options = [], [], []
+    if policy == "None":
+        found = DnsConfig([], [], [])
+    elif policy == "Default" or spec.get("hostNetwork") and policy == "ClusterFirst":
+        found = _parsed(node_conf)
+    else:
+        searches = [f"{namespace}.svc.{domain}", f"svc.{domain}", domain, *_parsed(node_conf).searches]
+        found = DnsConfig([dns_ip], searches, ["ndots:5"])
     extra = spec.get("dnsConfig") or {}
-    servers = [*servers, *extra.get("nameservers", [])]
-    search = [*search, *extra.get("searches", [])]
-    options = [*options, *(f"{o['name']}:{o['value']}" if o.get("value") else o["name"] for o in extra.get("options", []))]
-    lines = [f"search {' '.join(search)}"] if search else []
-    lines += [f"nameserver {server}" for server in servers]
-    lines += [f"options {' '.join(options)}"] if options else []
-    return "\n".join(lines) + "\n"
+    options = {option.partition(":")[0]: option for option in found.options}
+    for o in extra.get("options") or []:
+        options[o["name"]] = f"{o['name']}:{o['value']}" if o.get("value") else o["name"]
+    return DnsConfig(list(dict.fromkeys([*found.servers, *(extra.get("nameservers") or [])])),
+                     list(dict.fromkeys([*found.searches, *(extra.get("searches") or [])])), list(options.values()))
+
+
+def _parsed(conf: str) -> DnsConfig:
+    """The last search line, every nameserver and every option. Kubernetes: dns.go parseResolvConf()."""
+    servers: list[str] = []
+    searches: list[str] = []
+    options: list[str] = []
+    for line in conf.splitlines():
+        word, *rest = line.split() or [""]
+        if word == "nameserver" and rest:
+            servers.append(rest[0])
+        elif word == "search":
+            searches = rest
+        elif word == "options":
+            options = rest
+    return DnsConfig(servers, searches, options)
+
+
+def resolv_conf(config: DnsConfig) -> str:
+    """/etc/resolv.conf as containerd writes it, with three nameservers at most. CRI: parseDNSOptions()."""
+    lines = [f"search {' '.join(config.searches)}"] if config.searches else []
+    lines += [f"nameserver {server}" for server in config.servers[:MAX_NAMESERVERS]]
+    lines += [f"options {' '.join(config.options)}"] if config.options else []
+    return "".join(line + "\n" for line in lines)
+
+
+def node_hosts_file(pod: Obj, node_hosts: str) -> str:
+    """/etc/hosts of a pod in the node's network: the node's own, and the pod's aliases. Kubernetes: nodeHostsFileContent()."""
+    return "\n".join(["# Kubernetes-managed hosts file (host network).\n" + node_hosts.rstrip("\n"), *_aliases(pod)]) + "\n"
+
+
+def _aliases(pod: Obj) -> list[str]:
+    """Kubernetes: hostsEntriesFromHostAliases()."""
+    aliases = pod["spec"].get("hostAliases") or []
+    rows = [f"{a['ip']}\t" + "\t".join(a.get("hostnames") or []) for a in aliases]
+    return ["\n# Entries added by HostAliases.", *rows] if rows else []
 
 
 def hosts_file(pod: Obj, ip: str, domain: str = "cluster.local") -> str:
@@ -287,8 +292,4 @@ def hosts_file(pod: Obj, ip: str, domain: str = "cluster.local") -> str:
         head.append(f"{ip}\t{name}.{spec['subdomain']}.{namespace}.svc.{domain}\t{name}")
     else:
         head.append(f"{ip}\t{name}")
-    aliases = spec.get("hostAliases") or []
-    if aliases:
-        head.append("\n# Entries added by HostAliases.")
-        head += [f"{a['ip']}\t" + "\t".join(a.get("hostnames", [])) for a in aliases]
-    return "\n".join(head) + "\n"
+    return "\n".join([*head, *_aliases(pod)]) + "\n"

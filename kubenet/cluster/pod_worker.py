@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kubenet.cluster.pod_volumes import PodVolumes
 from kubenet.kernel.netns import NetNamespace
 from kubenet.units import SEC
 from kubenet.userland.container import Container
@@ -110,7 +111,8 @@ class ContainerRecord:
 class PodWorker:
     """One pod on this node: sandbox and containers."""
 
-    __slots__ = ("key", "uid", "net", "ip", "inits", "mains", "shared", "sandbox_at", "starting_at", "deadline", "grace",
+    __slots__ = ("key", "uid", "net", "ip", "inits", "mains", "volumes", "sandbox_at", "starting_at", "deadline", "grace",
+                 "mount_error", "mount_delay", "refresh_at",
                  "host_network", "began", "logs", "previous_logs", "final", "reason", "message", "sandbox_gone", "ports")
 
     def __init__(self, key: tuple[str, str], pod: Obj, now: int) -> None:
@@ -125,7 +127,10 @@ class PodWorker:
         if self.inits:
             for record in [*self.inits[1:], *self.mains]:
                 record.reason = "PodInitializing"
-        self.shared: dict[str, Any] = {}
+        self.volumes = PodVolumes()
+        self.mount_error = ""  # why a volume could not be set up, the last time
+        self.mount_delay = 0
+        self.refresh_at = 0  # when changed ConfigMaps and Secrets show in its volumes; 0: nothing has changed
         self.sandbox_at = 0
         self.starting_at = 0
         self.deadline = 0  # the end of the grace period, once the pod has to end

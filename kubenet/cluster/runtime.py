@@ -18,7 +18,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kubenet.cluster import probes
-from kubenet.cluster.pod_env import ConfigMissing, container_env, container_mounts, expand, hosts_file, resolv_conf
+from kubenet.cluster.pod_env import (
+    MAX_NAMESERVERS,
+    ConfigMissing,
+    container_env,
+    dns_config,
+    expand,
+    hosts_file,
+    node_hosts_file,
+    resolv_conf,
+)
 from kubenet.cluster.pod_status import Place, terminated
 from kubenet.cluster.pod_worker import INIT, RUNNING, TERMINATED, WAITING, ContainerRecord, PodWorker
 from kubenet.sim.task import current
@@ -106,7 +115,7 @@ class Runtime:
         self._event(worker, record, "Normal", "Pulled", f'Container image "{record.image}" already present on machine')
         try:
             env = container_env(self.kubelet.service_env, pod, record.spec)
-            mounts = container_mounts(self.store, pod, record.spec, worker.shared)
+            mounts = worker.volumes.mounts(record.spec, env)
         except ConfigMissing as missing:
             record.state, record.reason, record.message = WAITING, "CreateContainerConfigError", str(missing)
             record.not_before = self.loop.now + CONFIG_RETRY
@@ -140,12 +149,16 @@ class Runtime:
         namespace, name = worker.key
         command = [expand(word, env) for word in spec.get("command") or []] or None
         args = [expand(word, env) for word in spec.get("args") or []] or None
-        hosts = kubelet.node_hosts if worker.host_network else hosts_file(pod, worker.ip, kubelet.domain)
+        dns = dns_config(pod, kubelet.dns_ip, kubelet.domain, kubelet.node_resolv_conf)
+        if len(dns.servers) > MAX_NAMESERVERS:
+            kubelet.events.event(pod, "Warning", "DNSConfigForming", "Nameserver limits were exceeded, some nameservers have been omitted, "
+                                 f"the applied nameserver line is: {' '.join(dns.servers[:MAX_NAMESERVERS])}")
+        hosts = node_hosts_file(pod, kubelet.node_hosts) if worker.host_network else hosts_file(pod, worker.ip, kubelet.domain)
         return Container(
             kubelet.host, worker.net, f"{namespace}/{name}/{spec['name']}", spec["image"], command=command, args=args, env=env,
             workdir=spec.get("workingDir", ""), mounts=mounts,
             hostname=kubelet.host.name if worker.host_network else pod["spec"].get("hostname") or name,
-            resolv_conf=resolv_conf(pod, kubelet.dns_ip, kubelet.domain, kubelet.node_resolv_conf), hosts=hosts,
+            resolv_conf=resolv_conf(dns), hosts=hosts,
             log=worker.logs[spec["name"]],
         )
 

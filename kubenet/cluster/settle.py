@@ -14,6 +14,7 @@ from kubenet.cluster.store import key_of
 
 if TYPE_CHECKING:
     from kubenet.cluster.cluster import Cluster
+    from kubenet.cluster.pod_worker import PodWorker
 
 Obj = dict[str, Any]
 
@@ -62,17 +63,23 @@ def _pod(cluster: Cluster, pod: Obj) -> str:
         return ""
     if not pod["spec"].get("nodeName"):
         return f"pod/{name}: not scheduled yet"
-    if phase == "Running" and _probes_say_no(cluster, pod):
+    worker = _worker(cluster, pod)
+    if worker is not None and (phase == "Running" and worker.failing() or worker.mount_error):
         return ""
     waiting = [s["state"]["waiting"]["reason"] for s in status.get("containerStatuses") or [] if "waiting" in s.get("state", {})]
     return f"pod/{name}: {waiting[0] if waiting else phase}"
 
 
-def _probes_say_no(cluster: Cluster, pod: Obj) -> bool:
-    """A readiness probe has reached its failure threshold: what runs is not ready, and that is its state."""
+def _worker(cluster: Cluster, pod: Obj) -> PodWorker | None:
+    """What the kubelet knows of a pod: that a readiness probe has reached its failure threshold, that a volume is missing."""
     node = cluster.nodes.get(pod["spec"]["nodeName"])
-    worker = node.kubelet.workers.get(key_of(pod)) if node is not None and node.kubelet is not None else None
-    return worker is not None and bool(worker.failing())
+    return node.kubelet.workers.get(key_of(pod)) if node is not None and node.kubelet is not None else None
+
+
+def blocked(cluster: Cluster) -> list[str]:
+    """Settled, and yet not running: pods whose volumes cannot be set up, one line each. Their status does not say so, only an Event."""
+    return [f"pod/{worker.key[1]}: ContainerCreating: {worker.mount_error}" for node in cluster.nodes.values()
+            if node.kubelet is not None for worker in node.kubelet.workers.values() if worker.mount_error and worker.net is None]
 
 
 def stuck_reason(pod: Obj) -> str:

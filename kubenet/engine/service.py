@@ -22,6 +22,7 @@ from typing import Any
 from kubenet.cluster.api.status import ApiError
 from kubenet.cluster.cluster import SETTLE_STEP, Cluster
 from kubenet.cluster.pod_streams import KubeletError, prepare
+from kubenet.cluster.settle import blocked
 from kubenet.engine import checkpoint, frames, moments
 from kubenet.engine.engine import CHECK, Engine, Wait
 from kubenet.errors import KubenetError, NotFoundError, UsageError, WrongMomentError
@@ -354,7 +355,7 @@ class Service:
         deadline = cluster.loop.now + int(header.get("max_ns", 60 * SEC))
         self.join(header)
         self.wait(header, deadline, cluster.settled,
-                   lambda ok: {"ok": ok, "now": cluster.loop.now, "waiting": cluster.unsettled()}, SETTLE_STEP)
+                   lambda ok: {"ok": ok, "now": cluster.loop.now, "waiting": [*cluster.unsettled(), *blocked(cluster)]}, SETTLE_STEP)
 
     def op_ping(self, header: Header, body: bytes) -> Header:
         """The engine is there."""

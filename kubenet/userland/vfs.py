@@ -238,6 +238,22 @@ class LateDir(Dir):
         super().remove(name)
 
 
+class ReadOnlyDir(Dir):
+    """A directory seen through a read-only mount: what others write there shows, nothing can be written here."""
+
+    __slots__ = ()
+
+    def __init__(self, below: Dir) -> None:
+        super().__init__(lower=below, perm=below.mode & 0o7777)
+        self.readonly, self.mtime = True, below.mtime
+
+    def get(self, name: str) -> Node | None:
+        node = self.children.get(name) or (self.lower.get(name) if self.lower is not None else None)
+        return ReadOnlyDir(node) if isinstance(node, Dir) and not isinstance(node, ReadOnlyDir | DynamicDir) else node
+
+    peek = get
+
+
 def tree(files: Mapping[str, bytes | str | Node]) -> Dir:
     """A directory tree from {"/etc/os-release": b"...", ...}; a key that ends in / is an empty directory."""
     root = Dir()
@@ -255,28 +271,40 @@ def tree(files: Mapping[str, bytes | str | Node]) -> Dir:
     return root
 
 
-def volume(files: Mapping[str, bytes | str], readonly: bool = True, perm: int = 0o644) -> Dir:
+FIRST_STAMP = "2026_01_01_00_00_00.1"
+
+
+def volume(files: Mapping[str, bytes | str | Node], readonly: bool = True, stamp: str = FIRST_STAMP, mtime: int = 0) -> Dir:
     """A ConfigMap or Secret volume: one file a key, behind the ..data link through which kubelet swaps versions."""
-    data = Dir({name: RegFile(_bytes(content), perm) for name, content in files.items()})
-    out = Dir({"..2026_01_01_00_00_00.1": data, "..data": Symlink("..2026_01_01_00_00_00.1")}, perm=0o777)
-    for name in files:
-        out.put(name, Symlink(f"..data/{name}"))
-    out.readonly = data.readonly = readonly
+    out = Dir(perm=0o777)
+    out.readonly = readonly
+    update_volume(out, files, stamp, mtime)
     return out
 
 
-def update_volume(vol: Dir, files: Mapping[str, bytes | str], stamp: str, perm: int = 0o644) -> None:
-    """The volume shows `files` from now on, swapped in one step as kubelet's AtomicWriter does."""
-    data = Dir({name: RegFile(_bytes(content), perm) for name, content in files.items()})
+def update_volume(vol: Dir, files: Mapping[str, bytes | str | Node], stamp: str, mtime: int = 0) -> None:
+    """The volume shows `files`, path by path, from now on, swapped in one step. Kubernetes: AtomicWriter.Write()."""
+    data = tree(files)
+    links: dict[str, Node] = {name: Symlink(f"..data/{name}") for name in data.names()}
+    old = [name for name in vol.names() if name.startswith("..2") or not name.startswith("..") and name not in links]
     data.readonly = vol.readonly
-    old = [name for name in vol.names() if name.startswith("..2")]
     vol.put(f"..{stamp}", data)
     vol.put("..data", Symlink(f"..{stamp}"))
-    for name in [*old, *(n for n in vol.names() if not n.startswith("..") and n not in files)]:
-        if name != f"..{stamp}":
-            vol.remove(name)
-    for name in files:
-        vol.put(name, Symlink(f"..data/{name}"))
+    for name in old:
+        vol.remove(name)
+    for name, link in links.items():
+        vol.put(name, link)
+    for node in (vol, data, vol.children["..data"], *links.values()):
+        node.mtime = mtime
+    _freeze(data)
+
+
+def _freeze(at: Dir) -> None:
+    """The directories below are as writable as this one."""
+    for node in at.children.values():
+        if isinstance(node, Dir):
+            node.readonly, node.mtime = at.readonly, at.mtime
+            _freeze(node)
 
 
 def _bytes(content: bytes | str) -> bytes:
@@ -470,6 +498,8 @@ class Vfs:
         parent, name, node, _ = self.walk(path, cwd)
         if node is None:
             raise oserror(errno.ENOENT)
+        if parent.readonly:
+            raise oserror(errno.EROFS)
         node = parent.writable(name) or node
         node.mode = node.kind | perm & 0o7777
 

@@ -22,7 +22,8 @@ _HANDLER: Tree = {"exec": True, "httpGet": True, "tcpSocket": True, "initialDela
 _HOOK: Tree = {"exec": True, "sleep": True, "httpGet": True}
 _CONTAINER: Tree = {
     "name": True, "image": True, "command": True, "args": True, "workingDir": True, "env": True, "envFrom": True,
-    "ports": {"name": True, "containerPort": True, "protocol": True, "hostPort": True, "hostIP": True}, "volumeMounts": True,
+    "ports": {"name": True, "containerPort": True, "protocol": True, "hostPort": True, "hostIP": True},
+    "volumeMounts": {"name": True, "mountPath": True, "subPath": True, "subPathExpr": True, "readOnly": True},
     "restartPolicy": True,
     "readinessProbe": _HANDLER, "livenessProbe": _HANDLER, "startupProbe": _HANDLER,
     "lifecycle": {"postStart": _HOOK, "preStop": _HOOK}, "stdin": True, "tty": True,
@@ -35,7 +36,8 @@ _POD: Tree = {
     "terminationGracePeriodSeconds": True, "activeDeadlineSeconds": True, "schedulerName": True, "serviceAccountName": True,
     "serviceAccount": True, "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": True}},
     "automountServiceAccountToken": True, "enableServiceLinks": True,
-    "volumes": {"name": True, "configMap": True, "secret": True, "emptyDir": {}, "downwardAPI": True, "projected": True},
+    "volumes": {"name": True, "configMap": True, "secret": True, "emptyDir": {}, "downwardAPI": True,
+                "projected": {"defaultMode": True, "sources": {"configMap": True, "secret": True, "downwardAPI": True}}},
     "securityContext": {"sysctls": True},
 }
 _TEMPLATE: Tree = {"metadata": True, "spec": _POD}

@@ -588,11 +588,21 @@ def chmod(proc: Process, argv: list[str]) -> int:
     flags, names = options(argv)
     if argv[0].endswith("chown") or len(names) < 2:
         return 0
+    code = 0
     for name in names[1:]:
-        node = proc.vfs.lookup(name, proc.cwd)
+        try:
+            node = proc.vfs.lookup(name, proc.cwd)
+        except OSError as error:
+            proc.err(f"chmod: cannot access '{name}': {error.strerror}\n")
+            code = 1
+            continue
         perm = int(names[0], 8) if names[0].isdigit() else node.mode | 0o111 if "x" in names[0] else node.mode
-        proc.sys.chmod(name, perm)
-    return 0
+        try:
+            proc.sys.chmod(name, perm)
+        except OSError as error:
+            proc.err(f"chmod: changing permissions of '{name}': {error.strerror}\n")
+            code = 1
+    return code
 
 
 @tool("stat")
