@@ -127,8 +127,7 @@ class _Exec:
         asked = {key: self.wanted[key] for key in ("target", "namespace", "container", "argv", "tty", "stdin")}
         pod = self.wanted["target"].partition("/")[2]
         command = f"kubectl exec {pod} -- {shlex.join(self.argv)}"
-        for channel in (*channels, ERROR):
-            await socket.send_bytes(bytes([channel]))  # each stream's first message is empty, as the kubelet's are
+        await socket.send_bytes(bytes([(*channels, ERROR)[0]]))  # says the connection stands: createWebSocketStreams()
         self.number = self.link.ask({"op": "exec", "cmd": command, **asked}, b"", lambda *frame: self.queue.put_nowait(frame))
         reader = asyncio.create_task(self._read(socket))
         try:
