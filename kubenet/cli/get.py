@@ -190,7 +190,7 @@ def full_name(info: KindInfo, name: str) -> str:
 
 def _sort_key(obj: Obj, path: str) -> tuple[int, Any]:
     """Numbers before texts, what is missing first."""
-    from kubenet.cli.jsonpath import evaluate
+    from kubenet.query.jsonpath import evaluate
 
     found = evaluate("{" + path + "}" if not path.startswith("{") else path, obj)
     if not found:
@@ -230,7 +230,7 @@ def render_objects(items: list[Obj], single: bool, options: Options) -> str:
     for item in items:
         item.get("metadata", {}).pop("managedFields", None)
     if options.format == "jsonpath":
-        from kubenet.cli.jsonpath import render
+        from kubenet.query.jsonpath import render
 
         return render(options.argument, whole)
     from kubenet.cli.render import json_text, yaml_text
@@ -239,7 +239,7 @@ def render_objects(items: list[Obj], single: bool, options: Options) -> str:
 
 
 def _custom_columns(items: list[Obj], options: Options) -> str:
-    from kubenet.cli.jsonpath import render
+    from kubenet.query.jsonpath import render
 
     pairs = [part.partition(":") for part in options.argument.split(",")]
     if not options.argument or any(not path for _, _, path in pairs):

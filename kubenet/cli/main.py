@@ -25,6 +25,8 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
         "down": ("up", "down", "stop the session's processes; its journal stays"),
         "status": ("up", "status", "where the session stands"),
         "reset": ("up", "reset", "forget the session"),
+        "save": ("save", "save", "the session as one file"),
+        "load": ("save", "load", "a session from such a file"),
     },
     "Manifests": {
         "apply": ("apply", "apply", "create or change what manifests say"),
@@ -32,6 +34,8 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
         "delete": ("apply", "delete", "delete objects"),
         "get": ("get", "get", "list things"),
         "describe": ("describe", "describe", "one thing, its parts and its events"),
+        "events": ("events", "events", "what components said, oldest first"),
+        "wait": ("wait", "wait", "let time pass until objects are so"),
     },
     "Inside": {
         "exec": ("exec", "exec_", "run a command in a pod or on a node"),
@@ -66,7 +70,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
 }
 COMMANDS = {name: entry for topic in TOPICS.values() for name, entry in topic.items()}
-PLANNED = ("doctor", "profile", "scale", "edit", "diff", "ladder", "plot", "watch", "events", "flows",
+PLANNED = ("doctor", "profile", "scale", "edit", "diff", "ladder", "plot", "watch", "flows",
            "lab", "shell", "web", "packetdrill", "tap")
 
 WELCOME = """\

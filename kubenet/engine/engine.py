@@ -47,6 +47,10 @@ class Wait:
         self.exact = exact
 
 
+def _differs(why: str) -> WrongMomentError:
+    return WrongMomentError("the replay differs from the recording", why=why, try_="kubenet reset   (forget this session)")
+
+
 class Engine:
     """One session in memory."""
 
@@ -122,16 +126,17 @@ class Engine:
             pass
 
     def advance(self, step: int, time: int) -> None:
-        """Let exactly the events happen that lead to (step, time)."""
+        """Let exactly the events happen that lead to (step, time). WrongMomentError if they do not."""
         loop = self.cluster.loop
         missing = step - loop.step
         assert missing >= 0, f"the journal goes back: step {step} after {loop.step}"
         while loop.step < step:
             if loop.run(events=step - loop.step) == IDLE and loop.step < step:
-                raise AssertionError(f"replay ran dry at step {loop.step}, the recording reached {step}")
+                raise _differs(f"nothing happens after step {loop.step}; the recording reached {step}")
         if time > loop.now:
             loop.run(until=time)
-            assert loop.step == step, f"replay met an event at {loop.now} that the recording had not: step {loop.step} > {step}"
+            if loop.step != step:
+                raise _differs(f"step {loop.step} at {format_ns(loop.now)}; the recording had reached {step}")
 
     def run_to(self, time: int) -> None:
         """All events up to `time` happen, whoever calls loop.stop()."""

@@ -61,6 +61,21 @@ def source_hash() -> str:
     return h.hexdigest()
 
 
+def differences(header: dict[str, str]) -> str:
+    """What differs between the kubenet that wrote a header and this one; "" if they are the same."""
+    mine = {
+        "format": str(FORMAT),
+        "version": __version__,
+        "sources": source_hash(),
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+    }
+    return "; ".join(f"{key} was {header.get(key, 'absent')}, now {value}" for key, value in mine.items() if header.get(key) != value)
+
+
+def _row(entry: Input) -> tuple[Any, ...]:
+    return (entry.seq, entry.group, entry.step, entry.time, entry.kind, json.dumps(entry.data, sort_keys=True), entry.digest)
+
+
 class Journal:
     """The file. One writer at a time. close() before a fork; the next access connects again."""
 
@@ -131,16 +146,7 @@ class Journal:
 
     def check_header(self) -> None:
         """Raises WrongMomentError if another kubenet, source tree or Python wrote the journal."""
-        header = self.header()
-        mine = {
-            "format": str(FORMAT),
-            "version": __version__,
-            "sources": source_hash(),
-            "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
-        }
-        differing = [key for key, value in mine.items() if header.get(key) != value]
-        if differing:
-            facts = "; ".join(f"{key} was {header.get(key, 'absent')}, now {mine[key]}" for key in differing)
+        if facts := differences(self.header()):
             raise WrongMomentError(
                 "this session was recorded by another kubenet, so a replay might differ",
                 why=facts,
@@ -149,8 +155,16 @@ class Journal:
 
     def append(self, entry: Input) -> None:
         """The input is on disk. Raises KubenetError if it cannot be written; then it must not be applied."""
-        row = (entry.seq, entry.group, entry.step, entry.time, entry.kind, json.dumps(entry.data, sort_keys=True), entry.digest)
-        self._write("INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
+        self._write("INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?)", [_row(entry)])
+
+    def fill(self, header: dict[str, str], inputs: list[Input]) -> None:
+        """Header and inputs of another journal. Raises KubenetError if they cannot be written."""
+        self._write("INSERT OR REPLACE INTO header VALUES (?, ?)", list(header.items()))
+        self._write("INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?)", [_row(entry) for entry in inputs])
+
+    def settle(self) -> None:
+        """All is in the one file: nothing in a log beside it."""
+        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _write(self, sql: str, rows: list[Any]) -> None:
         db = self.db

@@ -1,4 +1,4 @@
-"""`until`, `step`, `goto`: time that passes to a moment that is described, and back to one that was.
+"""`until`, `step`, `goto`, `wait`: time that passes to a moment that is described, and back to one that was.
 
 Each is a group of the journal as `run` is: a mark where it began, a mark where it ended. The question of an `until`, asked after every
 event, is no input: a replay needs only the place where it came true.
@@ -13,6 +13,7 @@ from kubenet.errors import KubenetError, NotFoundError, NotReachedError, UsageEr
 from kubenet.query.crossings import Crossings
 from kubenet.query.expr import Facts, Question, parse
 from kubenet.query.expr.records import Absent
+from kubenet.query.waiting import Wish
 from kubenet.units import MSEC, SEC, format_ns
 
 if TYPE_CHECKING:
@@ -125,4 +126,50 @@ def goto(service: Service, header: Header) -> Header | None:
     return {**service.rewind({"id": header["id"], "first": first, "time": time, "undone": texts, "cut": cut})}
 
 
-OPERATIONS: dict[str, Callable[[Any, Header], Header | None]] = {"until": until, "step": step, "goto": goto}
+class Objects:
+    """Objects that are waited for, each until its wish is true; what was true once stays so. `delete` means this very one, by uid."""
+
+    def __init__(self, service: Service, wish: Wish, wanted: list[tuple[str, tuple[str, str], str]]) -> None:
+        self.store, self.wish = service.cluster.store, wish
+        self.wanted = wanted
+        self.met: list[int] = []
+        self.version = -1
+        self.error: KubenetError | None = None
+
+    def done(self) -> bool:
+        """True once every one is so. Asked after every event; looked at only if something was written."""
+        if self.version != self.store.rv and self.error is None:
+            self.version = self.store.rv
+            try:
+                self._look()
+            except KubenetError as error:
+                self.error = error
+        return self.error is not None or len(self.met) == len(self.wanted)
+
+    def _look(self) -> None:
+        for index, (kind, key, uid) in enumerate(self.wanted):
+            if index not in self.met:
+                obj = self.store.get(kind, key)
+                if self.wish.kind == "delete" and obj is not None and obj["metadata"]["uid"] != uid:
+                    obj = None
+                if self.wish.holds(obj):
+                    self.met.append(index)
+
+    def answer(self) -> Header:
+        """Which are so, in the order in which they became it."""
+        if self.error is not None:
+            raise self.error
+        return {"met": self.met, "now": self.store.clock.now}
+
+
+def wait_for(service: Service, header: Header) -> Header | None:
+    """Let time pass until all `objects` ([kind, namespace, name, uid]) are as `wish` says, at most `max_ns`."""
+    waiting = Objects(service, Wish(header["wish"]), [(kind, (ns, name), uid) for kind, ns, name, uid in header["objects"]])
+    if waiting.done() or int(header["max_ns"]) <= 0:
+        return waiting.answer()
+    service.join(header)
+    service.wait(header, service.cluster.loop.now + int(header["max_ns"]), waiting.done, lambda ok: waiting.answer(), exact=True)
+    return None
+
+
+OPERATIONS: dict[str, Callable[[Any, Header], Header | None]] = {"until": until, "step": step, "goto": goto, "wait_for": wait_for}

@@ -535,6 +535,14 @@ class Service:
         return {"now": self.cluster.loop.now, "step": self.cluster.loop.step, "undone": order["undone"],
                 "cut": order.get("cut", "")}
 
+    def op_save(self, header: Header, body: bytes) -> Header:
+        """The present position is in the journal, so that a copy of it leads exactly here."""
+        if self.engine.waits:
+            raise WrongMomentError("a command is still running", try_="wait for it, or press Ctrl-C there")
+        self.engine.mark()
+        loop = self.cluster.loop
+        return {"now": loop.now, "step": loop.step, "digest": self.cluster.digest()}
+
     def op_shutdown(self, header: Header, body: bytes) -> Header:
         """The engine ends after this answer; the journal stays, up to the event that was the last, also of a wait that is cut short."""
         self.engine.mark()

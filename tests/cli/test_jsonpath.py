@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubenet.cli.jsonpath import evaluate, render
 from kubenet.errors import UsageError
+from kubenet.query.jsonpath import evaluate, render
 
 OBJECT = {
     "kind": "List",
