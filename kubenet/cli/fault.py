@@ -26,12 +26,14 @@ VERBS = ("list", "add", "rm", "clear")
            "fault add rate WIRE RATE [--queue N]", "fault add mtu WIRE BYTES", "fault add cut WIRE",
            "fault add drop WIRE [--flags S|SA|A|F|R] [--to X] [--count N] ...",
            "fault add partition MACHINE,... MACHINE,...",
-           "fault add freeze|kill POD|NODE|kube-proxy/NODE", "fault list", "fault rm ID...", "fault clear"],
+           "fault add freeze|kill POD|NODE|kube-proxy/NODE", "fault add race NODE [TIME] [--kernel VERSION]",
+           "fault list", "fault rm ID...", "fault clear"],
     examples=[("kubenet fault add loss node-1 10%", "the cable between node-1 and the LAN"),
               ("kubenet fault add delay web-0 50ms --jitter 5ms", "the pod's veth pair, both ways"),
               ("kubenet fault add drop --flags S --to web-0 --count 2", "its next two SYNs"),
               ("kubenet fault add partition node-1 node-2,node-3", ""),
               ("kubenet fault add freeze kube-proxy/node-2", "its rules stay as they are"),
+              ("kubenet fault add race node-1 50us --kernel 4.6", "two CPUs: conntrack entries clash"),
               ("kubenet fault list", ""), ("kubenet fault rm 1", ""), ("kubenet fault clear", "")],
     exits="0 done, 2 wrong usage, 3 no such thing, 6 not possible now",
 )
@@ -40,6 +42,7 @@ VERBS = ("list", "add", "rm", "clear")
 @click.option("--jitter", default="", metavar="TIME", help="delay: by chance up to this much more or less")
 @click.option("--hold", default="", metavar="TIME", help="reorder: how long a frame is held back; default 1ms")
 @click.option("--queue", default="", metavar="N", help="rate: frames that may wait; default 1000")
+@click.option("--kernel", default="", metavar="VERSION", help="race: resolved as by this Linux: 4.6 drops, 4.7 joins, 5.7 keeps both")
 @click.option("--flags", default="", metavar="FLAGS", help="drop: TCP with these of S, A, F, R set and no others")
 @click.option("--proto", default="", metavar="PROTO", help="drop: tcp, udp or icmp")
 @click.option("--from", "from_", default="", metavar="X", help="drop: from this pod, machine, service, address")

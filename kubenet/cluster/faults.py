@@ -2,7 +2,7 @@
 
     loss duplicate corrupt reorder WIRE 10%       delay WIRE 50ms [jitter]     rate WIRE 10mbit     mtu WIRE 1400     cut WIRE
     drop WIRE [flags, addresses, ports, count]    partition MACHINES MACHINES
-    freeze POD | NODE | kube-proxy/NODE           kill POD | NODE | kube-proxy/NODE
+    freeze POD | NODE | kube-proxy/NODE           kill POD | NODE | kube-proxy/NODE              race NODE 50us [kernel]
 
 A wire is a machine's cable to the LAN (node-1) or a pod's veth pair (web-0); a device may be named behind a colon. Each change applies
 to both directions. A small MTU on a wire loses larger packets without a word, as a broken path does; to change a device's own MTU is
@@ -13,6 +13,10 @@ in or goes out, its kubelet is silent, so that after 50 s the control plane call
 kubelets renew no Lease, so the last one is written when the node falls silent. A killed pod's programs get SIGKILL, and the kubelet
 does what the pod's restartPolicy says. A killed node is one whose power is off: nothing but `undo` brings it back. A frozen kube-proxy
 hangs, a killed one is gone, and in both cases its rules stay in the kernel.
+
+A race makes two packets of one new flow, closer together than a time, blind for each other's conntrack entry, as they are on two CPUs:
+both make one, and at confirmation they clash. Linux before 4.7 drops the second datagram (insert_failed; the 5 s delay of A and AAAA
+queries from one socket), before 5.7 only if NAT gave them different destinations, later none; a TCP packet is always dropped.
 
 A fault enters the run as an input at one moment (engine/engine.py), and the dice of its wire belong to the wire, so a replay breaks the
 same packets.
@@ -44,15 +48,16 @@ Obj = dict[str, Any]
 
 CHANCE_KINDS = ("loss", "duplicate", "corrupt", "reorder")
 WIRE_KINDS = (*CHANCE_KINDS, "delay", "rate", "mtu", "cut", "drop")
-KINDS = (*WIRE_KINDS, "partition", "freeze", "kill")
+KINDS = (*WIRE_KINDS, "partition", "freeze", "kill", "race")
 EXAMPLES = {
     "loss": "loss node-1 10%", "duplicate": "duplicate node-1 5%", "corrupt": "corrupt node-1 1%", "reorder": "reorder node-1 10%",
     "delay": "delay node-1 50ms", "rate": "rate node-1 10mbit", "mtu": "mtu node-1 1400", "cut": "cut node-1",
     "drop": "drop web-0 --flags S", "partition": "partition node-1 node-2", "freeze": "freeze web-0", "kill": "kill web-0",
+    "race": "race node-1 50us --kernel 4.6",
 }
 FLAG_BITS = {"S": SYN, "A": ACK, "F": FIN, "R": RST}
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1}
-OPTIONS = ("flags", "proto", "from", "to", "sport", "dport", "direction", "min-len", "skip", "count", "jitter", "hold", "queue")
+OPTIONS = ("flags", "proto", "from", "to", "sport", "dport", "direction", "min-len", "skip", "count", "jitter", "hold", "queue", "kernel")
 PROXY = "kube-proxy/"
 LEASES = "kube-node-lease"
 
@@ -150,6 +155,8 @@ class Faults:
         if not values:
             raise self._usage(kind, "where?")
         target = values.pop(0)
+        if kind == "race":
+            return self._race(target, values, options)
         if kind in ("freeze", "kill"):
             if values or options:
                 raise self._usage(kind, f"{kind} takes no more than a name")
@@ -285,6 +292,33 @@ class Faults:
 
         return Fault("partition", values[0], f"from {values[1]}", start, end, [rule for _, rule in pieces], [wire for wire, _ in pieces])
 
+    def _race(self, target: str, values: list[str], options: Obj) -> Fault:
+        """Packets of one flow, this close together, do not see each other's conntrack entry, as on two CPUs of the node."""
+        node = self.cluster.nodes.get(target.removeprefix("node/"))
+        if node is None:
+            raise NotFoundError(f"no node is called {target!r}", why="nodes: " + ", ".join(self.cluster.nodes))
+        if unknown := [name for name in options if name != "kernel"]:
+            raise self._usage("race", f"--{unknown[0]} has no meaning here")
+        try:
+            (text,) = values or ["50us"]
+            within, level = parse_duration(text), _clash_resolution(options.get("kernel", ""))
+        except ValueError as error:
+            raise self._usage("race", str(error)) from None
+        table = node.net.ct
+        if table is None:
+            raise WrongMomentError(f"{node.name} tracks no connections", why="no rule asks for it", try_="kubenet get pods -A")
+        if table.race_ns:
+            raise WrongMomentError(f"{node.name} has a race already", try_="kubenet fault list")
+
+        def start(_: int) -> None:
+            table.race_ns, table.clash_resolution = within, level
+
+        def end(_: int) -> None:
+            table.race_ns, table.clash_resolution = 0, CLASH_NOW
+
+        what = f"within {text}" + (f", as Linux {options['kernel']} resolves it" if "kernel" in options else "")
+        return Fault("race", node.name, what, start, end)
+
     # ---- things that stop
 
     def _stop(self, kind: str, target: str, namespace: str) -> Fault:
@@ -358,6 +392,20 @@ class Faults:
         assert node.kubelet is not None
         records = [record for worker in node.kubelet.workers.values() for record in worker.records]
         return [record.container for record in records if record.container is not None and record.container.running]
+
+
+CLASH_NOW = 2  # conntrack/table.py clash_resolution
+
+
+def _clash_resolution(kernel: str) -> int:
+    """How a kernel resolves a clash of two entries: 4.7 learnt to join equal ones, 5.7 to keep both. ValueError."""
+    if not kernel:
+        return CLASH_NOW
+    major, dot, minor = kernel.partition(".")
+    if not major.isdigit() or not minor.isdigit():
+        raise ValueError(f"{kernel!r} is no version of Linux; write it like 4.6")
+    version = (int(major), int(minor))
+    return 0 if version < (4, 7) else 1 if version < (5, 7) else CLASH_NOW
 
 
 def _each(containers: Sequence[Container], act: Callable[[Container], None]) -> None:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.netfilter.core import nf_ready
-from kubenet.kernel.netns import NetNamespace
+from kubenet.kernel.netns import AF_INET, NetNamespace
 from kubenet.kernel.snmp import SECTIONS
 from kubenet.kernel.socket.file import oserror
 from kubenet.units import SEC
-from kubenet.userland.vfs import Dir, Dynamic, DynamicDir, Node, Symlink
+from kubenet.userland.vfs import Dir, Dynamic, DynamicDir, Node, Symlink, tree
 from kubenet.wire.addr import mac_text, prefix_mask
 
 if TYPE_CHECKING:
@@ -263,8 +264,23 @@ def net_dir(net: NetNamespace) -> Dir:
         "udp": _file(lambda: _proc_net_sockets(net, "udp")),
         "nf_conntrack": _file(lambda: _proc_net_conntrack(net)),
     })
+    for name, text in (("xt_recent", _xt_recent), ("ipt_hashlimit", _ipt_hashlimit)):
+        if name in net.extra:  # the module was loaded by a rule
+            out.put(name, tree({each: _file(partial(text, net, each)) for each in net.extra[name]}))
     out.readonly = True
     return out
+
+
+def _xt_recent(net: NetNamespace, name: str) -> str:
+    from kubenet.kernel.netfilter.xtables.matches.recent import recent_text
+
+    return recent_text(net, name)
+
+
+def _ipt_hashlimit(net: NetNamespace, name: str) -> str:
+    from kubenet.kernel.netfilter.xtables.matches.hashlimit import hashlimit_text
+
+    return hashlimit_text(net, AF_INET, name)
 
 
 def _proc_net_dev(net: NetNamespace) -> str:

@@ -11,6 +11,57 @@ from __future__ import annotations
 # ruff: noqa: E501
 
 _FILTER = """
+-m hashlimit --hashlimit-upto 5/min --hashlimit-mode srcip --hashlimit-name a
+-m hashlimit --hashlimit 5/sec --hashlimit-burst 7 --hashlimit-mode srcip,dstport --hashlimit-name b -j ACCEPT
+-m hashlimit --hashlimit-above 512kb/s --hashlimit-mode srcip --hashlimit-name c -j DROP
+-m hashlimit --hashlimit-above 512kb/s --hashlimit-burst 1mb --hashlimit-mode dstip --hashlimit-name d -j DROP
+-m hashlimit --hashlimit-upto 1/hour --hashlimit-mode srcip,srcport,dstip,dstport --hashlimit-srcmask 24 --hashlimit-dstmask 16 --hashlimit-htable-size 1024 --hashlimit-htable-max 2000 --hashlimit-htable-gcinterval 500 --hashlimit-htable-expire 30000 --hashlimit-name e
+-m hashlimit --hashlimit-upto 3/sec --hashlimit-name f
+-m hashlimit --hashlimit-above 3/day --hashlimit-burst 1 --hashlimit-name g
+-m hashlimit --hashlimit-upto 100b/s --hashlimit-name h
+-m hashlimit --hashlimit-upto 2kb/min --hashlimit-name h
+-m hashlimit --hashlimit-upto 1mb/s --hashlimit-name h
+-m hashlimit --hashlimit-upto 3kb/s --hashlimit-burst 10kb --hashlimit-name h
+-m hashlimit --hashlimit-upto 9/sec --hashlimit-rate-match --hashlimit-name i
+-m hashlimit --hashlimit-upto 9/sec --hashlimit-rate-match --hashlimit-rate-interval 7 --hashlimit-name j
+-m hashlimit --hashlimit-upto 1000000/sec --hashlimit-name k
+-m hashlimit --hashlimit-upto 2000000/sec --hashlimit-name k
+-m hashlimit --hashlimit-upto 5/min
+-m hashlimit --hashlimit-name x
+-m hashlimit --hashlimit-upto 5/min --hashlimit-above 4/min --hashlimit-name x
+-m hashlimit --hashlimit-upto 5/fortnight --hashlimit-name x
+-m hashlimit --hashlimit-upto x --hashlimit-name x
+-m hashlimit --hashlimit-upto 0/s --hashlimit-name x
+-m hashlimit --hashlimit-upto 5/min --hashlimit-mode foo --hashlimit-name x
+-m hashlimit --hashlimit-upto 5/min --hashlimit-mode "" --hashlimit-name x
+-m hashlimit --hashlimit-upto 5/min --hashlimit-burst 0 --hashlimit-name x
+-m hashlimit --hashlimit-upto 5/min --hashlimit-burst 10001 --hashlimit-name x
+-m hashlimit --hashlimit-upto 5/min --hashlimit-srcmask 33 --hashlimit-name x
+-m hashlimit --hashlimit-upto 5/min --hashlimit-name averyverylongnamethatgoesonandon
+-m hashlimit --hashlimit-upto 5/min --hashlimit-htable-size a --hashlimit-name x
+-m hashlimit --hashlimit-upto 5/min --hashlimit-burst 1kb --hashlimit-name x
+-m hashlimit --hashlimit-upto 1kb/s --hashlimit-burst 5 --hashlimit-name x
+-m hashlimit --hashlimit-rate-match --hashlimit-above 1kb/s --hashlimit-name x
+-m hashlimit ! --hashlimit-upto 5/min --hashlimit-name x
+-m hashlimit --hashlimit-upto 1/day --hashlimit-name a
+-m hashlimit --hashlimit-upto 5/hour --hashlimit-rate-match --hashlimit-name b
+-m hashlimit --hashlimit-upto 5/min --hashlimit-rate-match --hashlimit-rate-interval 7 --hashlimit-name c
+-m hashlimit --hashlimit-upto 9/sec --hashlimit-rate-match --hashlimit-rate-interval 1 --hashlimit-name e
+-m hashlimit --hashlimit-upto 9/sec --hashlimit-rate-interval 7 --hashlimit-name f
+-m hashlimit --hashlimit-upto 9kb/s --hashlimit-rate-match --hashlimit-rate-interval 7 --hashlimit-name g
+-m hashlimit --hashlimit-upto 9/sec --hashlimit-rate-match --hashlimit-rate-interval 0 --hashlimit-name h
+-m hashlimit --hashlimit-upto 100/day --hashlimit-burst 1000000 --hashlimit-name i
+-m rpfilter
+-m connbytes --connbytes 10:100 --connbytes-dir both --connbytes-mode bytes
+-m connbytes --connbytes 10 --connbytes-dir original --connbytes-mode packets
+-m connbytes ! --connbytes 10: --connbytes-dir reply --connbytes-mode avgpkt
+-m connbytes --connbytes :100 --connbytes-dir both --connbytes-mode bytes
+-m connbytes ! --connbytes 5:100 --connbytes-dir both --connbytes-mode bytes
+-m connbytes --connbytes 20:10 --connbytes-dir both --connbytes-mode bytes
+-m connbytes --connbytes-dir both
+-m connbytes --connbytes 5 --connbytes-dir x --connbytes-mode bytes
+-m connbytes --connbytes 5 --connbytes-dir both --connbytes-mode x
+-m connbytes --connbytes 5 --connbytes-mode bytes
 -j ACCEPT
 -j DROP
 -j RETURN
@@ -371,6 +422,10 @@ _POSTROUTING = """
 """
 
 _RAW = """
+-m rpfilter
+-m rpfilter --invert -j DROP
+-m rpfilter --loose --validmark --accept-local --invert
+-m rpfilter --foo
 -j NOTRACK
 -j CT --notrack
 -j CT --zone 5

@@ -139,6 +139,16 @@ _EACH = """
 -m quota --quota 500
 -m quota ! --quota 500
 -m limit --limit 1/hour --limit-burst 4
+-m hashlimit --hashlimit-upto 1/hour --hashlimit-burst 4 --hashlimit-name h1
+-m hashlimit --hashlimit-above 1/hour --hashlimit-burst 2 --hashlimit-mode srcip,dstport --hashlimit-name h2
+-m hashlimit --hashlimit-upto 1/hour --hashlimit-burst 1 --hashlimit-mode srcport --hashlimit-htable-max 3 --hashlimit-name h3
+-m hashlimit --hashlimit-upto 16b/s --hashlimit-mode dstip --hashlimit-name h4
+-m hashlimit --hashlimit-above 256b/s --hashlimit-burst 1kb --hashlimit-mode dstip --hashlimit-srcmask 8 --hashlimit-name h5
+-m hashlimit --hashlimit-upto 5/hour --hashlimit-burst 3 --hashlimit-rate-match --hashlimit-name h6
+-m connbytes --connbytes 2 --connbytes-dir both --connbytes-mode packets
+-m connbytes --connbytes 0:100 --connbytes-dir original --connbytes-mode bytes
+-m connbytes ! --connbytes 60: --connbytes-dir original --connbytes-mode avgpkt
+-m connbytes --connbytes 1 --connbytes-dir reply --connbytes-mode packets
 -m recent --name a --set
 -m recent --name a --rcheck
 -m recent --name b --update --hitcount 3

@@ -6,6 +6,7 @@ Expected values are the man page's (iptables-extensions(8)) and the kernel funct
 from __future__ import annotations
 
 # ruff: noqa: E501  (rules and packets read best as one line each)
+import re
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from kubenet.kernel.host import Host
 from kubenet.kernel.netfilter.core import ACCEPT, DROP, FORWARD, OUTPUT
 from kubenet.kernel.netfilter.xtables.command import iptables_command
+from kubenet.kernel.netfilter.xtables.matches.hashlimit import hashlimit_text
 from kubenet.kernel.netfilter.xtables.matches.nfacct import nfacct_add, nfacct_objects
-from kubenet.kernel.netfilter.xtables.matches.recent import recent_tables
+from kubenet.kernel.netfilter.xtables.matches.recent import recent_tables, recent_text
 from kubenet.kernel.netfilter.xtables.table import ipt_do_table, xt_table
 from kubenet.kernel.netns import AF_INET, NetNamespace
 from kubenet.kernel.skbuff import ETH_P_IP, SkBuff
@@ -64,7 +66,7 @@ def packet(net: NetNamespace, kind: str = "tcp", **fields: Any) -> SkBuff:
     skb.indev, skb.outdev = Dev("cni0"), Dev("eth0")
     skb.eth = EthHdr(mac("02:00:00:00:00:02"), mac("02:00:00:00:00:01"), ETH_P_IP)
     for name, value in fields.items():
-        where = l4 if name in ("flags", "sport", "dport", "type", "code") else skb.ip if name in ("ttl", "tos", "frag") else skb
+        where = l4 if name in ("flags", "sport", "dport", "type", "code") else skb.ip if name in ("ttl", "tos", "frag", "saddr") else skb
         setattr(where, name, value)
     return skb
 
@@ -315,3 +317,59 @@ def test_notrack(net: NetNamespace) -> None:
     skb = packet(net)
     ipt_do_table(xt_table(net, AF_INET, "raw"), skb, OUTPUT)
     assert skb.ctinfo == UNTRACKED
+
+
+def _hits(net: NetNamespace, n: int, **fields: Any) -> int:
+    table = xt_table(net, AF_INET, "filter")
+    return [ipt_do_table(table, packet(net, **fields), FORWARD) for _ in range(n)].count(DROP)
+
+
+def test_hashlimit_counts_for_each_address(net: NetNamespace) -> None:
+    """xt_hashlimit.c: a bucket of `burst` for each key, one more per period; an idle one is full again at htable-expire."""
+    rule = "-A FORWARD -m hashlimit --hashlimit-upto 2/sec --hashlimit-burst 3 --hashlimit-mode srcip --hashlimit-name a -j DROP"
+    iptables_command(net, AF_INET, rule.split())
+    assert [_hits(net, 5), _hits(net, 5, saddr=ip4("10.48.1.9"))] == [3, 3]
+    net.loop.now += 500 * MSEC
+    assert [_hits(net, 5), _hits(net, 5, saddr=ip4("10.48.1.9"))] == [1, 1]
+    net.loop.now += 1 * SEC  # the unit's second is the expiry that goes without saying
+    assert _hits(net, 5) == 3
+    text = hashlimit_text(net, AF_INET, "a")
+    assert re.fullmatch(r"1 10\.48\.1\.5:0->0\.0\.0\.0:0 \d+ \d+ \d+\n", text), text
+
+
+def test_a_full_hashlimit_table_drops(net: NetNamespace) -> None:
+    """xt_hashlimit.c dsthash_alloc_init(): no room for another key, hotdrop; htable_create(): never fewer than buckets."""
+    rule = "-A FORWARD -m hashlimit --hashlimit-upto 1/hour --hashlimit-mode srcip --hashlimit-htable-size 2 --hashlimit-htable-max 1 --hashlimit-name a"
+    iptables_command(net, AF_INET, rule.split())
+    assert [_hits(net, 1, saddr=n) for n in (1, 2, 3, 1)] == [0, 0, 1, 0]
+
+
+def test_hashlimit_bytes(net: NetNamespace) -> None:
+    """xt_hashlimit.c hashlimit_byte_cost(): 1024 b/s lets through what fits in a second, in chunks of 16 bytes, each packet one more."""
+    iptables_command(net, AF_INET, "-A FORWARD -m hashlimit --hashlimit-upto 1kb/s --hashlimit-name a -j DROP".split())
+    size = packet(net).len
+    chunks = (size >> 4) + 1
+    assert _hits(net, 100) == 65 // chunks  # cost of a chunk: 2**32 / 65 of a full bucket
+    net.loop.now += 1 * SEC
+    assert _hits(net, 100) == 65 // chunks
+
+
+def test_hashlimit_rate_match(net: NetNamespace) -> None:
+    """xt_hashlimit.c, revision 3: as long as the last window was below the rate; counted in whole windows."""
+    rule = "-A FORWARD -m hashlimit --hashlimit-upto 10/sec --hashlimit-burst 5 --hashlimit-rate-match --hashlimit-htable-expire 9000 --hashlimit-name a -j DROP"
+    iptables_command(net, AF_INET, rule.split())
+    assert _hits(net, 20) == 15  # burst + rate in one window
+    net.loop.now += 1 * SEC
+    assert _hits(net, 5) == 0  # the window that ended had 20 packets: more than the rate
+    net.loop.now += 1 * SEC
+    assert _hits(net, 5) == 5
+
+
+def test_proc_xt_recent(net: NetNamespace) -> None:
+    """xt_recent.c recent_seq_show(): jiffies, which begin 300 s before 2^32."""
+    iptables_command(net, AF_INET, "-A FORWARD -m recent --name x --set".split())
+    _hits(net, 1)
+    net.loop.now += 250 * MSEC
+    _hits(net, 1)
+    first = (1 << 32) - 300_000
+    assert recent_text(net, "x") == f"src=10.48.1.5 ttl: 65 last_seen: {first + 250} oldest_pkt: 2 {first}, {first + 250}\n"

@@ -69,6 +69,7 @@ _WORDS: dict[tuple[str, int], str] = {
     ("", errno.ELOOP): "Too many levels of symbolic links",
     ("", errno.ENOTEMPTY): "Directory not empty",
     ("", errno.EINVAL): "Invalid argument",
+    ("", errno.ERANGE): "Numerical result out of range",
 }
 
 

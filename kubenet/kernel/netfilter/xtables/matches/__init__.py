@@ -3,10 +3,12 @@
 from kubenet.kernel.netfilter.xtables.matches import (
     addrtype,
     comment,
+    connbytes,
     connlimit,
     connmark,
     conntrack,
     dscp,
+    hashlimit,
     hl,
     icmp,
     icmp6,
@@ -22,6 +24,7 @@ from kubenet.kernel.netfilter.xtables.matches import (
     pkttype,
     quota,
     recent,
+    rpfilter,
     sctp,
     state,
     statistic,
@@ -32,7 +35,7 @@ from kubenet.kernel.netfilter.xtables.matches import (
 )
 
 __all__ = [
-    "addrtype", "comment", "connlimit", "connmark", "conntrack", "dscp", "hl", "icmp", "icmp6", "iprange", "length", "limit",
-    "mac", "mark", "multiport", "nfacct", "owner", "physdev", "pkttype", "quota", "recent", "sctp", "state", "statistic", "string", "tcp",
-    "ttl", "udp",
+    "addrtype", "comment", "connbytes", "connlimit", "connmark", "conntrack", "dscp", "hashlimit", "hl", "icmp", "icmp6", "iprange",
+    "length", "limit", "mac", "mark", "multiport", "nfacct", "owner", "physdev", "pkttype", "quota", "recent", "rpfilter", "sctp",
+    "state", "statistic", "string", "tcp", "ttl", "udp",
 ]

@@ -20,7 +20,7 @@ from kubenet.kernel.netfilter.xtables.spec import AF_INET, FULL_MASK, Ctx, Heade
 from kubenet.kernel.netns import NetNamespace
 from kubenet.kernel.skbuff import SkBuff
 from kubenet.units import MSEC
-from kubenet.wire.addr import ip4, ip6
+from kubenet.wire.addr import ip4, ip4_text, ip6, ip6_text
 
 IP_LIST_TOT = 100
 MODES = {"set": "SET", "rcheck": "CHECK", "update": "UPDATE", "remove": "REMOVE"}
@@ -179,3 +179,14 @@ class RecentMatch(Match):
         return hit
 
 
+INITIAL_JIFFIES = (1 << 32) - 300 * 1000  # jiffies begin 5 minutes before they overflow 32 bits, HZ=1000
+
+
+def recent_text(net: NetNamespace, name: str) -> str:
+    """/proc/net/xt_recent/NAME. Linux: recent_seq_show()."""
+    out = ""
+    for addr, entry in recent_tables(net)[name].items():
+        stamps = [INITIAL_JIFFIES + stamp for stamp in entry.stamps]
+        text = ip4_text(addr) if addr < 1 << 32 else ip6_text(addr)
+        out += f"src={text} ttl: {entry.ttl} last_seen: {stamps[-1]} oldest_pkt: {len(stamps)} {', '.join(map(str, stamps))}\n"
+    return out
