@@ -25,6 +25,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
         "down": ("up", "down", "stop the session's processes; its journal stays"),
         "status": ("up", "status", "where the session stands"),
         "reset": ("up", "reset", "forget the session"),
+        "doctor": ("doctor", "doctor", "what is wrong, and what to try"),
         "save": ("save", "save", "the session as one file"),
         "load": ("save", "load", "a session from such a file"),
     },
@@ -70,7 +71,7 @@ TOPICS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
 }
 COMMANDS = {name: entry for topic in TOPICS.values() for name, entry in topic.items()}
-PLANNED = ("doctor", "profile", "scale", "edit", "diff", "ladder", "plot", "watch", "flows",
+PLANNED = ("profile", "scale", "edit", "diff", "ladder", "plot", "watch", "flows",
            "lab", "shell", "web", "packetdrill", "tap")
 
 WELCOME = """\

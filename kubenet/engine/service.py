@@ -26,6 +26,7 @@ from kubenet.cluster.settle import blocked
 from kubenet.engine import checkpoint, frames, moments
 from kubenet.engine.engine import CHECK, Engine, Wait
 from kubenet.errors import KubenetError, NotFoundError, UsageError, WrongMomentError
+from kubenet.query import doctor
 from kubenet.query import trace as trace_query
 from kubenet.sim.clock import FOREVER
 from kubenet.units import MSEC, SEC
@@ -364,6 +365,10 @@ class Service:
     def op_status(self, header: Header, body: bytes) -> Header:
         """Where the session stands."""
         return {"session": self.session, "engine_pid": os.getpid(), **self.engine.status(), **self.cluster.summary()}
+
+    def op_doctor(self, header: Header, body: bytes) -> Header:
+        """What is wrong in the cluster."""
+        return {"findings": [finding.json() for finding in doctor.findings(self.cluster)], "checks": list(doctor.CHECKS)}
 
     def op_allow(self, header: Header, body: bytes) -> Header:
         """From now on Python programs of pods may run, or may not."""

@@ -139,3 +139,16 @@ def test_events_oldest_first_and_about_one(shell: Shell) -> None:
     shell("events", "--types", "Bad", code=2)
     shell("events", "--for", "web-0", code=2)
     assert json.loads(shell("events", "--for", "pod/web-0", "-o", "json"))["items"][0]["reason"] == "Pulled"
+
+
+def test_doctor_says_what_is_wrong_and_ends_with_one(shell: Shell) -> None:
+    other = _other(shell, "ill")
+    assert "there is no session ill" in other("doctor")
+    other("apply", "-f", PODS)
+    assert "error: service db has no endpoints" in other("doctor", code=1)
+    other("delete", "svc", "db")
+    assert other("doctor").endswith(": nothing is wrong\n")
+    before = other.status()
+    found = json.loads(other("doctor", "-o", "json"))
+    assert found["wrong"] == 0 and "conntrack" in found["checks"] and other.status() == before
+    other("reset", "--yes")

@@ -86,6 +86,11 @@ class Server:
         sys.listen(fd, self.backlog)
         self.listeners.append(fd)
 
+    def start(self) -> None:
+        """Accept beside what the process does otherwise, until it ends."""
+        for fd in self.listeners:
+            self.proc.thread(self._accept, fd, [])
+
     def run(self, graceful: tuple[int, ...] = (SIGQUIT,), fast: tuple[int, ...] = (SIGTERM, SIGINT)) -> int:
         """Accept until a signal says so. Fast: at once; graceful: when the connections that are open are done."""
         proc = self.proc
