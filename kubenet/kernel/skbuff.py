@@ -226,6 +226,13 @@ class DropReason:
     ARP_IGNORED = 63
     HOST_DEAD = 64
     FCS_ERROR = 65
+    VXLAN_INVALID_HDR = 66
+    VXLAN_VNI_NOT_FOUND = 67
+    NO_TX_TARGET = 68
+    VXLAN_ENTRY_EXISTS = 69
+    MAC_INVALID_SOURCE = 70
+    LOCAL_MAC = 71
+    IP_TUNNEL_ECN = 72
 
 
 # reason -> (name, SNMP counter it moves or "", words)
@@ -296,6 +303,13 @@ REASONS: dict[int, tuple[str, str, str]] = {
     63: ("ARP_IGNORED", "", "ARP for an address that is not answered here"),
     64: ("HOST_DEAD", "", "the machine is frozen or dead"),
     65: ("FCS_ERROR", "", "corrupted on the wire: the frame check failed"),
+    66: ("VXLAN_INVALID_HDR", "", "no VXLAN header, or no frame behind it"),
+    67: ("VXLAN_VNI_NOT_FOUND", "", "no VXLAN device has this VNI"),
+    68: ("NO_TX_TARGET", "", "the VXLAN device knows no VTEP for this MAC address"),
+    69: ("VXLAN_ENTRY_EXISTS", "", "a permanent FDB entry has its source MAC behind another VTEP"),
+    70: ("MAC_INVALID_SOURCE", "", "its source MAC address cannot be one"),
+    71: ("LOCAL_MAC", "", "its source MAC address is the receiving device's own"),
+    72: ("IP_TUNNEL_ECN", "", "congestion mark outside, and inside a packet that knows none (RFC 6040)"),
 }
 
 

@@ -149,7 +149,7 @@ def build_l4(l4: L4, data: Bytes, pseudo: int, is_v6: bool = False, bad_csum: bo
     if isinstance(l4, TcpHdr):
         head, at = build_tcp(l4, data, pseudo), 16
     elif isinstance(l4, UdpHdr):
-        head, at = build_udp(l4, data, pseudo), 6
+        head, at = build_udp(l4, data, pseudo, l4.check), 6
     else:
         head, at = build_icmp(l4, data, pseudo if is_v6 else 0), 2
     if bad_csum:

@@ -4,6 +4,7 @@ A sender may leave it out (`check=False`: SO_NO_CHECK, a VXLAN device with noudp
 from __future__ import annotations
 
 from struct import Struct
+from typing import ClassVar
 
 from kubenet.wire.checksum import csum, csum_fold, csum_partial
 from kubenet.wire.errors import Header, WireError
@@ -14,9 +15,10 @@ _UDP = Struct("!HHHH")
 
 
 class UdpHdr(Header):
-    """sport, dport."""
+    """sport, dport. `check`: a checksum is sent."""
 
     __slots__ = ("sport", "dport")
+    check: ClassVar[bool] = True
 
     def __init__(self, sport: int, dport: int) -> None:
         self.sport = sport
@@ -24,6 +26,17 @@ class UdpHdr(Header):
 
     def copy(self) -> UdpHdr:
         return UdpHdr(self.sport, self.dport)
+
+
+
+class UdpHdrNoCheck(UdpHdr):
+    """A header whose checksum field is 0: the sender computed none. RFC 768."""
+
+    __slots__ = ()
+    check: ClassVar[bool] = False
+
+    def copy(self) -> UdpHdr:
+        return UdpHdrNoCheck(self.sport, self.dport)
 
 
 def build_udp(udp: UdpHdr, payload: bytes | memoryview, pseudo: int = 0, check: bool = True, length: int = 0) -> bytes:

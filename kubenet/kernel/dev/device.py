@@ -139,6 +139,15 @@ class NetDevice:
         """
         raise NotImplementedError
 
+    def open(self) -> None:
+        """The device is about to be up; OSError if it cannot be. Linux: ndo_open()."""
+
+    def stop(self) -> None:
+        """The device is about to be down. Linux: ndo_stop()."""
+
+    def change_mtu(self, mtu: int) -> None:
+        """OSError if the device cannot have this MTU. Linux: ndo_change_mtu()."""
+
     def update_carrier(self) -> None:
         """Set `carrier` and `operstate` from what the device depends on."""
         self.operstate = OPER_UP if self.flags & IFF_UP else OPER_DOWN
@@ -230,6 +239,10 @@ def dev_change_flags(dev: NetDevice, up: bool) -> None:
     """The device is up or down, and everybody knows. Linux: __dev_open(), __dev_close()."""
     if bool(dev.flags & IFF_UP) == up:
         return
+    if up:
+        dev.open()
+    else:
+        dev.stop()
     dev.flags ^= IFF_UP
     dev.update_carrier()
     if dev.peer is not None:
@@ -247,6 +260,7 @@ def dev_set_mtu(dev: NetDevice, mtu: int) -> None:
     if mtu > (65536 if dev.kind == "loopback" else 65535):
         raise oserror(errno.EINVAL, "mtu greater than device maximum.")
     if mtu != dev.mtu:
+        dev.change_mtu(mtu)
         dev.mtu = mtu
         call_netdevice_notifiers(NETDEV_CHANGEMTU, dev)
         if dev.master is not None:

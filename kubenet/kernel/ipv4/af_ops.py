@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kubenet.kernel.ipv4.icmp import icmp_out_count
 from kubenet.kernel.ipv4.neigh import neigh_confirm
 from kubenet.kernel.ipv4.output import ip_local_out, ip_select_ident, ip_send_skb
-from kubenet.kernel.ipv4.pmtu import ip_rt_update_pmtu
+from kubenet.kernel.ipv4.pmtu import ip_rt_update_pmtu, ipv4_update_pmtu
 from kubenet.kernel.ipv4.route import (
     Dst,
     dst_mtu,
@@ -171,6 +171,10 @@ class AfOps:
             sk.dst = _sk_route(net, sk)
         except OSError:
             sk.dst = None
+
+    def update_pmtu(self, net: NetNamespace, daddr: int, saddr: int, mtu: int) -> None:
+        """Packets to daddr are at most `mtu` bytes, says a router. Linux: ipv4_sk_update_pmtu()."""
+        ipv4_update_pmtu(net, daddr, mtu, saddr)
 
     def confirm(self, dst: Dst | None) -> None:
         """The peer made progress: its next hop is alive, no ARP needed.

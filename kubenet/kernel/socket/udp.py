@@ -14,6 +14,7 @@ Sources: RFC 768; Linux net/ipv4/udp.c, udp(7).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from errno import (
     EACCES,
     EADDRINUSE,
@@ -82,13 +83,18 @@ class UdpTable:
 
 
 class UdpSock(Sock):
-    """One UDP socket; the queue holds (data, (address, port), truesize)."""
+    """One UDP socket; the queue holds (data, (address, port), truesize).
 
-    __slots__ = ("queue",)
+    encap_rcv: who takes its datagrams instead of the queue, a tunnel's function; encap_err_lookup: is a quoted payload the tunnel's?
+    """
+
+    __slots__ = ("queue", "encap_rcv", "encap_err_lookup")
 
     def __init__(self, net: NetNamespace, family: int, type_: int, protocol: int, prot: Proto, af_ops: Any) -> None:
         super().__init__(net, family, type_, protocol, prot, af_ops)
         self.queue: deque[tuple[bytes, tuple[int, int], int]] = deque()
+        self.encap_rcv: Callable[[UdpSock, SkBuff], None] | None = None
+        self.encap_err_lookup: Callable[[UdpSock, bytes], bool] | None = None
 
 
 def udp_net_init(net: NetNamespace) -> None:
@@ -177,7 +183,12 @@ def udp_rcv(skb: SkBuff) -> None:
 
 
 def udp_queue_rcv_skb(sk: UdpSock, skb: SkBuff) -> None:
-    """The datagram waits in the socket, or is dropped because its buffer is full. Linux: __udp_enqueue_schedule_skb()."""
+    """The datagram waits in the socket, or is dropped because its buffer is full; a tunnel's socket hands it on.
+
+    Linux: udp_queue_rcv_one_skb(), __udp_enqueue_schedule_skb().
+    """
+    if sk.encap_rcv is not None:
+        return sk.encap_rcv(sk, skb)
     net = sk.net
     size = udp_truesize(skb.plen)
     if sk.rmem_alloc > sk.rcvbuf or sk.rmem_alloc + size > sk.rcvbuf and sk.rmem_alloc:
@@ -197,15 +208,15 @@ def udp_err(skb: SkBuff, info: int) -> None:
     """An ICMP error quotes a datagram of ours. Linux: __udp4_lib_err()."""
     net, quote, icmp = skb.net, skb.inner, skb.l4
     sk = udp4_lib_lookup(net, quote.ip.daddr, quote.l4.dport, quote.ip.saddr, quote.l4.sport, skb.iif)
-    if sk is None:
-        net.snmp["IcmpInErrors"] += 1
-        return
+    if sk is None or sk.encap_rcv is not None:
+        return _tunnel_err(skb, info)
     err, harderr = EHOSTUNREACH, False
     if icmp.type == ICMP_PARAMETERPROB:
         err, harderr = EPROTO, True
     elif icmp.type == ICMP_DEST_UNREACH:
         if icmp.code == ICMP_FRAG_NEEDED:
-            sk.dst = None  # the route has the new MTU; IP keeps the exception
+            sk.af_ops.update_pmtu(net, quote.ip.daddr, quote.ip.saddr, info)
+            sk.dst = None
             if sk.pmtudisc == 0:
                 return
             err, harderr = EMSGSIZE, True
@@ -219,6 +230,19 @@ def udp_err(skb: SkBuff, info: int) -> None:
         return
     sk.err = err
     sk.wait.wake()
+
+
+def _tunnel_err(skb: SkBuff, info: int) -> None:
+    """The error quotes what no socket sent from that port: a tunnel's, for all its packets go to the port that it receives on.
+    A path MTU is noted, no program is told. Linux: __udp4_lib_err_encap()."""
+    net, quote, icmp = skb.net, skb.inner, skb.l4
+    sk = None
+    if quote.l4 is not None:
+        sk = udp4_lib_lookup(net, quote.ip.daddr, quote.l4.sport, quote.ip.saddr, quote.l4.dport, skb.iif)
+    if sk is None or sk.encap_err_lookup is None or not sk.encap_err_lookup(sk, quote.data):
+        net.snmp["IcmpInErrors"] += 1
+    elif icmp.type == ICMP_DEST_UNREACH and icmp.code == ICMP_FRAG_NEEDED:
+        sk.af_ops.update_pmtu(net, quote.ip.daddr, quote.ip.saddr, info)
 
 
 # ---- the protocol's operations
