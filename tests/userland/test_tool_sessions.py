@@ -23,7 +23,7 @@ def session(name: str) -> list[tuple[str, str, int]]:
     return [(m[1], m[2], int(m[3])) for m in re.finditer(r"^\$ (.*)\n((?:(?!exit \d).*\n)*)exit (\d+)$", text, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("name", ["ip-rule.txt", "ip-route.txt", "bridge.txt", "iptables.txt", "ip-neigh.txt", "ip-link.txt"])
+@pytest.mark.parametrize("name", ["ip-rule.txt", "ip-route.txt", "bridge.txt", "iptables.txt", "ip-neigh.txt", "ip-link.txt", "vxlan.txt"])
 def test_a_session_goes_as_recorded(lab: Any, box: Any, name: str) -> None:
     lab.start(box, "cat")  # so that the namespace is in use
     box.net.devs["eth0"].addr = mac("02:00:00:00:00:05")

@@ -17,6 +17,7 @@ import errno
 
 from kubenet.kernel.dev.device import oserror
 from kubenet.kernel.ipv4.neigh import NUD_NOARP, NUD_PERMANENT, NUD_REACHABLE
+from kubenet.kernel.skbuff import DropReason
 from kubenet.sim.clock import EventLoop
 from kubenet.units import SEC
 
@@ -139,26 +140,26 @@ class VxlanFdb:
                 return
         del self.entries[mac]
 
-    def snoop(self, mac: int, source: int, running: bool) -> bool:
-        """A frame from `mac` came from the VTEP `source`, and that is known now; False if the frame must be dropped.
+    def snoop(self, mac: int, source: int, running: bool) -> int:
+        """A frame from `mac` came from the VTEP `source`, and that is known now: 0, or why the frame must be dropped.
 
         Linux: vxlan_snoop().
         """
         if not mac or mac >> 40 & 1:
-            return False
+            return DropReason.MAC_INVALID_SOURCE
         entry = self.find(mac)
         if entry is None:
             if running and not (self.limit and len(self.entries) >= self.limit):
                 self._create(mac, VxlanRdst(source), NUD_REACHABLE, NLM_F_CREATE, NTF_SELF)
-            return True
+            return 0
         entry.updated = self.loop.now
         first = entry.remotes[0]
         if first.remote_ip == source and not first.ifindex:
-            return True
+            return 0
         if entry.state & (NUD_PERMANENT | NUD_NOARP):
-            return False
+            return DropReason.VXLAN_ENTRY_EXISTS
         first.remote_ip = source
-        return True
+        return 0
 
     def flush(self, everything: bool = False) -> None:
         """What was learned is forgotten, or everything. Linux: vxlan_flush()."""

@@ -104,8 +104,10 @@ def vxlan_rcv(sk: UdpSock, outer: SkBuff) -> None:
     assert skb.eth is not None
     if skb.eth.src == vxlan.addr:
         return drop(skb, DropReason.LOCAL_MAC)
-    if vxlan.cfg.learning and not vxlan.fdb.snoop(skb.eth.src, oiph.saddr, bool(vxlan.flags & IFF_UP)):
-        return drop(skb, DropReason.VXLAN_ENTRY_EXISTS if skb.eth.src else DropReason.MAC_INVALID_SOURCE)
+    if vxlan.cfg.learning:
+        reason = vxlan.fdb.snoop(skb.eth.src, oiph.saddr, bool(vxlan.flags & IFF_UP))
+        if reason:
+            return drop(skb, reason)
     if skb.protocol == ETH_P_IP and not ip_ecn_decapsulate(oiph.tos, skb):
         vxlan.rx_frame_errors += 1
         vxlan.rx_errors += 1

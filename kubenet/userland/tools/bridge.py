@@ -2,7 +2,8 @@
 
 `fdb show` prints, device by device, what a bridge knows behind its port (newest first), then the addresses the device itself
 listens to (`self`): those added by hand and the groups it has joined. `add` without `master` means `self`, as in the real tool.
-Leaves out: VLANs, mdb, vxlan destinations, statistics (-s), port flags this bridge does not have (guard, neigh_suppress ...).
+The entries of a VXLAN device are its own (`self`), with their destinations.
+Leaves out: VLANs, mdb, statistics (-s), port flags this bridge does not have (guard, neigh_suppress ...).
 Source: bridge(8), iproute2 bridge/fdb.c, bridge/link.c; Linux rtnl_fdb_add(), ndo_dflt_fdb_dump(), br_fdb_dump(); recordings of
 iproute2 6.1 on Linux 6.18 (tests/userland/golden/bridge.txt).
 """
@@ -13,10 +14,18 @@ import errno
 from typing import Any
 
 from kubenet.kernel.dev.device import IFF_LOOPBACK, IFF_UP, oserror
+from kubenet.kernel.vxlan.device import Vxlan
 from kubenet.userland.process import Process
 from kubenet.userland.tools import tool
 from kubenet.userland.tools.ip.common import IpError, Options, json_text, number_of, take
 from kubenet.userland.tools.ip.link import flag_names
+from kubenet.userland.tools.vxlan_fdb import (
+    VXLAN_WORDS,
+    VxlanWords,
+    vxlan_dst_text,
+    vxlan_fdb_modify,
+    vxlan_fdb_rows,
+)
 from kubenet.wire.addr import mac, mac_text
 
 ALL_HOSTS, ALL_SNOOPERS = 0x01005E000001, 0x01005E00006A  # 224.0.0.1 on every device, 224.0.0.106 on a bridge
@@ -85,6 +94,7 @@ def _fdb(net: Any, options: Options, args: list[str]) -> str:
 def _fdb_modify(net: Any, command: str, args: list[str]) -> None:
     """Linux: rtnl_fdb_add(), rtnl_fdb_del(); tool: fdb_modify()."""
     name, address, kind = "", "", "permanent"
+    vxlan = VxlanWords()
     to_master = to_self = sticky = False
     while args:
         word = args.pop(0)
@@ -98,7 +108,9 @@ def _fdb_modify(net: Any, command: str, args: list[str]) -> None:
             kind = word
         elif word == "sticky":
             sticky = True
-        elif word in ("dst", "port", "vni", "via", "vlan", "use", "router", "extern_learn", "nhid", "src_vni"):
+        elif word in VXLAN_WORDS:
+            vxlan.take(net, word, args)
+        elif word in ("vlan", "use", "nhid", "src_vni"):
             raise oserror(errno.EOPNOTSUPP)
         else:
             if word == "to":
@@ -128,7 +140,9 @@ def _fdb_modify(net: Any, command: str, args: list[str]) -> None:
             br.fdb_delete(lladdr, port)
         else:
             br.fdb_add(lladdr, port, kind == "permanent", kind == "static", sticky, command == "add")
-    if to_self:
+    if to_self and isinstance(dev, Vxlan):
+        vxlan_fdb_modify(dev, lladdr, kind, vxlan, command)
+    elif to_self:
         _self_modify(net, dev, lladdr, command)
 
 
@@ -157,7 +171,8 @@ def _rows(net: Any) -> list[dict[str, Any]]:
     for dev in sorted(net.devs.values(), key=lambda d: d.ifindex):
         if dev.flags & IFF_LOOPBACK:
             continue
-        own = [_row(address, dev, None, ["self"], "permanent") for address in _listens(net, dev)]
+        own = vxlan_fdb_rows(dev) if isinstance(dev, Vxlan) else [
+            _row(address, dev, None, ["self"], "permanent") for address in _listens(net, dev)]
         br = dev if dev.kind == "bridge" else dev.master
         if br is None:
             out += own
@@ -212,27 +227,34 @@ def _fdb_show(net: Any, options: Options, args: list[str]) -> str:
 def _fdb_print(rows: list[dict[str, Any]], options: Options, one_device: bool) -> str:
     """Tool: print_fdb()."""
     if options.json:
-        return json_text([{"mac": r["mac"], **({} if one_device else {"ifname": r["dev"].name}), "flags": r["flags"],
+        return json_text([{"mac": r["mac"], **({} if one_device else {"ifname": r["dev"].name}), **r.get("dst", {}), "flags": r["flags"],
                            **({"master": r["br"].name} if r["br"] is not None else {}), "state": r["state"]} for r in rows], options)
-    return "".join(f"{r['mac']} " + ("" if one_device else f"dev {r['dev'].name} ") + "".join(f"{f} " for f in r["flags"])
-                   + (f"master {r['br'].name} " if r["br"] is not None else "") + f"{r['state']}\n" for r in rows)
+    return "".join(_line(r, one_device) for r in rows)
+
+
+def _line(r: dict[str, Any], one_device: bool) -> str:
+    device = "" if one_device else f"dev {r['dev'].name} "
+    master = f"master {r['br'].name} " if r["br"] is not None else ""
+    return f"{r['mac']} {device}{vxlan_dst_text(r)}{''.join(f'{f} ' for f in r['flags'])}{master}{r['state']}\n"
 
 
 def _fdb_get(net: Any, options: Options, args: list[str]) -> str:
     """Linux: rtnl_fdb_get(), br_fdb_get()."""
-    where, address = None, ""
+    where, address, own = None, "", False
     while args:
         word = args.pop(0)
         if word in ("dev", "brport", "br"):
             where = _device(net, take(args), "bridge device" if word == "br" else "device")
-        elif word not in ("self", "master"):
+        elif word in ("self", "master"):
+            own = word == "self"
+        else:
             address = take(args) if word == "to" else word
     if where is None or not address:
         raise IpError("Device or master and address are required arguments.")
-    br = where if where.kind == "bridge" else where.master
-    if br is None:
-        raise oserror(errno.EOPNOTSUPP)
-    found = [r for r in _rows(net) if r["br"] is br and r["mac"] == address.lower()]
+    br = None if own and isinstance(where, Vxlan) else where if where.kind == "bridge" else where.master
+    if br is None and not (own and isinstance(where, Vxlan)):
+        raise IpError("Error: Device is not a bridge port.", 254) if isinstance(where, Vxlan) else oserror(errno.EOPNOTSUPP)
+    found = [r for r in _rows(net) if r["br"] is br and r["mac"] == address.lower() and (br is not None or r["dev"] is where)]
     if not found:
         raise IpError("Error: Fdb entry not found.", 254)
     return _fdb_print(found, options, False)
@@ -249,6 +271,9 @@ def _fdb_flush(net: Any, args: list[str]) -> str:
             raise oserror(errno.EOPNOTSUPP)
     if dev is None:
         raise IpError("Device is a required argument.")
+    if isinstance(dev, Vxlan) and dev.master is None:
+        dev.fdb.flush(everything=True)
+        return ""
     br = dev if dev.kind == "bridge" else dev.master
     if br is None:
         raise oserror(errno.EOPNOTSUPP)

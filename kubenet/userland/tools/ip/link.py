@@ -25,6 +25,7 @@ from kubenet.userland.tools.ip.common import (
     number_of,
     take,
 )
+from kubenet.userland.tools.ip.link_vxlan import vxlan_add, vxlan_json, vxlan_set, vxlan_text
 from kubenet.wire.addr import ip4_text, mac, mac_text
 
 
@@ -92,7 +93,7 @@ def link_line(dev: Any) -> str:
 def stats_lines(dev: Any) -> list[str]:
     """RX and TX of ip -s: columns as wide as their longest number, with iproute2's least widths."""
     rx = [dev.rx_bytes, dev.rx_packets, dev.rx_errors, dev.rx_dropped, 0, getattr(dev, "rx_multicast", 0)]
-    tx = [dev.tx_bytes, dev.tx_packets, dev.tx_errors, dev.tx_dropped, 0, 0]
+    tx = [dev.tx_bytes, dev.tx_packets, dev.tx_errors, dev.tx_dropped, getattr(dev, "tx_carrier_errors", 0), getattr(dev, "collisions", 0)]
     widths = [max(len(str(r)), len(str(t)), least) for r, t, least in zip(rx, tx, (5, 7, 6, 7, 7, 7), strict=True)]
     widths[0] = max(widths[0], 5)
     out = []
@@ -104,7 +105,7 @@ def stats_lines(dev: Any) -> list[str]:
     return out
 
 
-KINDS = {"veth": "veth ", "bridge": "bridge forward_delay 1500 hello_time 200 max_age 2000 ", "vxlan": "vxlan "}
+KINDS = {"veth": "veth ", "bridge": "bridge forward_delay 1500 hello_time 200 max_age 2000 ", "vxlan": ""}
 GSO = {"gso_max_size": 65536, "gso_max_segs": 65535, "tso_max_size": 524280, "tso_max_segs": 65535, "gro_max_size": 65536}
 
 
@@ -113,16 +114,22 @@ def _detail_fields(dev: Any) -> dict[str, Any]:
     loop = dev.kind == "loopback"
     queues = dev.net.host.cpus if dev.kind == "veth" else 1
     return {"promiscuity": dev.promiscuity, "allmulti": int(bool(dev.flags & 0x200)), "min_mtu": 0 if loop else 68,
-            "max_mtu": 0 if loop else 65535, **({"linkinfo": {"info_kind": dev.kind}} if dev.kind in KINDS else {}),
-            "inet6_addr_gen_mode": "eui64", "num_tx_queues": queues, "num_rx_queues": queues, **GSO}
+            "max_mtu": 0 if loop else 65535, **({"linkinfo": _linkinfo(dev)} if dev.kind in KINDS else {}),
+            "inet6_addr_gen_mode": "eui64", "num_tx_queues": queues, "num_rx_queues": queues, **GSO,
+            **({"tso_max_size": 65536} if dev.kind == "vxlan" and dev.cfg.link is None else {})}
+
+
+def _linkinfo(dev: Any) -> dict[str, Any]:
+    return {"info_kind": dev.kind, **({"info_data": vxlan_json(dev.cfg)} if dev.kind == "vxlan" else {})}
 
 
 def _details(dev: Any) -> str:
     f = _detail_fields(dev)
-    kind = f"\n    {KINDS[dev.kind]}" if dev.kind in KINDS else ""
+    own = vxlan_text(dev.cfg) if dev.kind == "vxlan" else KINDS.get(dev.kind, "")
+    kind = f"\n    {own}" if own else ""
     return (f" promiscuity {f['promiscuity']}  allmulti {f['allmulti']} minmtu {f['min_mtu']} maxmtu {f['max_mtu']} {kind}"
             f"addrgenmode eui64 numtxqueues {f['num_tx_queues']} numrxqueues {f['num_rx_queues']} "
-            + "".join(f"{name} {value} " for name, value in GSO.items()))
+            + "".join(f"{name} {f[name]} " for name in GSO))
 
 
 def select_devices(net: Any, args: list[str]) -> list[Any]:
@@ -159,7 +166,7 @@ def link(proc: Process, net: Any, options: Options, args: list[str]) -> str:
     if command == "set":
         _link_set(proc, net, args)
     elif command == "add":
-        _link_add(net, args)
+        proc.err(_link_add(net, args))
     elif command == "delete":
         while args and args[0] in ("dev", "type"):
             if args.pop(0) == "type":
@@ -232,7 +239,7 @@ def _stats_json(dev: Any) -> dict[str, Any]:
     return {"rx": {"bytes": dev.rx_bytes, "packets": dev.rx_packets, "errors": dev.rx_errors, "dropped": dev.rx_dropped, "over_errors": 0,
                    "multicast": dev.rx_multicast},
             "tx": {"bytes": dev.tx_bytes, "packets": dev.tx_packets, "errors": dev.tx_errors, "dropped": dev.tx_dropped,
-                   "carrier_errors": 0, "collisions": 0}}
+                   "carrier_errors": getattr(dev, "tx_carrier_errors", 0), "collisions": getattr(dev, "collisions", 0)}}
 
 
 SWITCHES = {"arp": -0x80, "multicast": 0x1000, "allmulticast": 0x200, "promisc": 0x100}  # flag; negative: set by "off"
@@ -289,6 +296,9 @@ def _link_set(proc: Process, net: Any, args: list[str]) -> None:
         elif word == "nomaster":
             if dev.master is not None:
                 dev.master.del_port(dev)
+        elif word == "type" and args and args[0] == dev.kind == "vxlan":
+            take(args)
+            vxlan_set(net, dev, args)
         elif word in SWITCHES:
             value, flag = take(args), SWITCHES[word]
             if value not in ("on", "off"):
@@ -299,15 +309,19 @@ def _link_set(proc: Process, net: Any, args: list[str]) -> None:
             raise IpError(f'Error: either "dev" is duplicate, or "{word}" is a garbage.')
 
 
-def _link_add(net: Any, args: list[str]) -> None:
-    """Linux: rtnl_newlink(); of a veth pair the peer comes first, as in veth_newlink()."""
+def _link_add(net: Any, args: list[str]) -> str:
+    """What it prints as a warning. Linux: rtnl_newlink(); of a veth pair the peer comes first, as in veth_newlink()."""
     name, kind, peer, mtu, address = "", "", "", 0, 0
+    warning = ""
+    words: list[str] = []
     while args:
         word = take(args)
         if word in ("name", "dev"):
             name = take(args)
         elif word == "type":
             kind = take(args)
+            if kind == "vxlan":
+                words, args[:] = args[:], []
         elif word == "mtu":
             mtu = number_of(take(args), 'Invalid "mtu" value\n')
         elif word == "address":
@@ -330,9 +344,12 @@ def _link_add(net: Any, args: list[str]) -> None:
         create_veth_pair(net, _name(peer), net, name)
     elif kind == "dummy":
         device.register_netdevice(net, Dummy(net, name))
+    elif kind == "vxlan":
+        warning, mtu = vxlan_add(net, name, mtu, words), 0
     else:
         raise IpError("Error: Unknown device type.", 2)
     if mtu:
         device.dev_set_mtu(net.devs[name], mtu)
     if address:
         device.dev_set_addr(net.devs[name], address)
+    return warning
