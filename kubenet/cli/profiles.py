@@ -34,6 +34,12 @@ def profile(name: str) -> Obj:
     return found[1]
 
 
+def with_cni_mode(topology: Obj | None, mode: str) -> Obj:
+    """The Topology (None: the default profile) with this cniMode; a file's own is overridden."""
+    topology = profile(DEFAULT) if topology is None else topology
+    return {**topology, "spec": {**(topology.get("spec") or {}), "cniMode": mode}}
+
+
 def settings_for(topology: Obj | None, seed: int | None) -> Obj:
     """A new session's settings. The seed is the one given, else the topology's, else 7."""
     topology = profile(DEFAULT) if topology is None else topology
@@ -50,6 +56,8 @@ def same_cluster(one: Obj | None, other: Obj | None) -> bool:
 def _essence(topology: Obj | None) -> Obj:
     spec = (topology or profile(DEFAULT)).get("spec") or {}
     found = {key: value for key, value in spec.items() if key != "seed" and value not in ({}, [], None)}
+    if found.get("cniMode") == "host-gw":
+        del found["cniMode"]
     if found.get("outside") == [{"name": "outside"}]:
         del found["outside"]
     return found

@@ -30,19 +30,23 @@ def _complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: s
 
 
 @click.command(
-    "up", cls=Cmd, usage=["up [PROFILE | -f TOPOLOGY.yaml] [--seed N]"],
+    "up", cls=Cmd, usage=["up [PROFILE | -f TOPOLOGY.yaml] [--seed N] [--cni-mode MODE]"],
     examples=[("kubenet up", "three nodes, or the session as it was left"), ("kubenet up two-nodes", "the labs' cluster"),
               ("kubenet up -f manifests/topologies/slow-link.yaml", ""),
+              ("kubenet up --cni-mode vxlan", "pods of other nodes through flannel.1, MTU 1450"),
               ("kubenet --session other up --seed 8", "a second session")],
     exits="0 running, 2 wrong usage, 4 invalid topology, 6 another session",
 )
 @click.argument("profile", default="", shell_complete=_complete_profiles)
 @click.option("-f", "--file", "file", default="", metavar="FILE", help="a manifest with a Topology")
 @click.option("--seed", type=int, default=None, metavar="N", help="the dice's seed; default the topology's, else 7")
+@click.option("--cni-mode", type=click.Choice(["host-gw", "vxlan"]), default=None,
+              help="the way to other nodes' pods: routes via the nodes (host-gw, default) or flannel's VXLAN tunnel")
 @click.option("--allow-pod-code", is_flag=True, help="Python programs that pods bring along may run (see `kubenet allow`)")
 @click.option("--replay-anyway", is_flag=True, help="replay a journal that another version wrote, comparing digests")
 @click.pass_context
-def up(ctx: click.Context, profile: str, file: str, seed: int | None, allow_pod_code: bool, replay_anyway: bool) -> None:
+def up(ctx: click.Context, profile: str, file: str, seed: int | None, cni_mode: str | None, allow_pod_code: bool,
+       replay_anyway: bool) -> None:
     """Start the session: a new one of a profile or a Topology, or the one there is,
     rebuilt from its journal. Profiles: three-nodes (default), two-nodes.
     """
@@ -53,6 +57,8 @@ def up(ctx: click.Context, profile: str, file: str, seed: int | None, allow_pod_
     state = state_of(ctx)
     session = state.session()
     topology = topology_of_file(file, state) if file else profiles.profile(profile) if profile else None
+    if cni_mode is not None:
+        topology = profiles.with_cni_mode(topology, cni_mode)
     new = not session.exists()
     if not new:
         must_match(state, topology, seed)

@@ -30,6 +30,7 @@ from kubenet.cluster.controller import Controller
 from kubenet.cluster.controllers import controllers
 from kubenet.cluster.controllers.loadbalancer import POOL, LoadBalancerController
 from kubenet.cluster.faults import Faults
+from kubenet.cluster.flannel import FlannelController
 from kubenet.cluster.ipam import NodeCidrs
 from kubenet.cluster.kubelet import PodFeed
 from kubenet.cluster.logs import LogSource
@@ -148,10 +149,10 @@ class Cluster:
             spec = machine.spec
             node = Node(machine.host, machine.net, ip4_text(spec.ip), spec.labels, spec.spec)
             self.nodes[spec.name] = node
-            node.start_network(spec.pod_cidr or cidrs.allocate(spec.name), spec.link.mtu)
+            node.start_network(spec.pod_cidr or cidrs.allocate(spec.name), spec.link.mtu, topology.cni_mode)
         for node in self.nodes.values():
             for other in self.nodes.values():
-                if other is not node and node.cni is not None:
+                if other is not node and node.cni is not None and node.flannel is None:
                     node.cni.add_host_gw_route(other.pod_cidr, ip4(other.ip))
         for machine in self.fabric.machines.values():
             machine.host.extra.update(epoch=self.epoch * SEC, store=self.store, cluster_domain=self.domain)
@@ -178,6 +179,8 @@ class Cluster:
                                  self._balancer_started)
         balancing = LoadBalancerController(self.store, self.balancer, str(topology.spec.get("loadBalancerCIDR", POOL)))
         self.controllers = [*controllers(self.store, topology.pod_cidr), balancing, Scheduler(self.store), settings["podFeed"]]  # type: ignore[list-item]
+        if flannels := {node.name: node.flannel for node in self.nodes.values() if node.flannel is not None}:
+            self.controllers.append(FlannelController(self.store, flannels))
         for controller in self.controllers:
             controller.start()
         for node in self.nodes.values():

@@ -4,6 +4,9 @@
     eth0 ---- veth --- cni0 (10.48.k.1/24, bridge) --- routing --- eth0 --- LAN --- other nodes
                                                        10.48.j.0/24 via node-j for every other node
 
+Where `cniMode` is vxlan, flannel.1 takes the place of the routes via the nodes (flannel.py), and everything of the pods has 50 bytes
+less MTU.
+
 As flannel's conflist sets it up (bridge plugin with hairpinMode, isDefaultGateway): ip_forward=1, hairpin on for every port,
 br_netfilter loaded. A node's veth is named after what it belongs to (seed, host, pod), never after a counter.
 
@@ -31,11 +34,12 @@ BRIDGE = "cni0"
 class Cni:
     """One node's plugin: the bridge, the range of addresses, and what was handed out."""
 
-    def __init__(self, host: Host, net: NetNamespace, pod_cidr: str, mtu: int = 1500) -> None:
+    def __init__(self, host: Host, net: NetNamespace, pod_cidr: str, mtu: int = 1500, pod_mtu: int = 1500) -> None:
         self.host = host
         self.net = net
         self.pod_cidr = pod_cidr
         self.mtu = mtu
+        self.pod_mtu = pod_mtu
         self.base, self.plen = parse_cidr(pod_cidr)
         self.gateway = self.base + 1
         self.ips = PodIps(pod_cidr)
@@ -67,7 +71,7 @@ class Cni:
         """Pod `key` has a namespace with eth0, address and default route: (namespace, address as text). PoolFull when full."""
         address = self.ips.allocate(key, wanted)
         pod = new_namespace(self.host, key)
-        inside, outside = create_veth_pair(pod, "eth0", self.net, self.veth_name(key))
+        inside, outside = create_veth_pair(pod, "eth0", self.net, self.veth_name(key), self.pod_mtu)
         assert self.bridge is not None
         self.bridge.add_port(outside, hairpin=True)
         dev_change_flags(outside, True)

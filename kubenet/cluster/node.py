@@ -16,6 +16,7 @@ from typing import Any
 
 from kubenet.cluster.api.views import NodeView
 from kubenet.cluster.cni import Cni
+from kubenet.cluster.flannel import HOST_GW, VXLAN, Flannel
 from kubenet.cluster.kubelet import Kubelet
 from kubenet.cluster.proxy.base import ensure
 from kubenet.cluster.proxy.config import ConntrackConfig, options_for_node, startup_sysctls
@@ -49,6 +50,7 @@ class Node:
         self.spec = spec  # the node's entry in the topology
         self.pod_cidr = ""
         self.cni: Cni | None = None
+        self.flannel: Flannel | None = None  # where cniMode is vxlan
         self.kubelet: Kubelet | None = None
         self.proxy: KubeProxy | None = None
         self.container: Container | None = None
@@ -60,6 +62,7 @@ class Node:
         name, now = self.name, store.now_text()
         labels = {"beta.kubernetes.io/arch": "amd64", "beta.kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64",
                   "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", **self.labels}
+        annotations = {**(self.flannel.annotations() if self.flannel is not None else {}), **(self.spec.get("annotations") or {})}
         capacity = {"cpu": str(self.host.cpus), "memory": f"{self.host.memory >> 10}Ki", "pods": "110"}
         spec: Obj = {"podCIDR": self.pod_cidr, "podCIDRs": [self.pod_cidr]} if self.pod_cidr else {}
         if self.spec.get("taints"):
@@ -76,13 +79,16 @@ class Node:
         status = {"capacity": capacity, "allocatable": capacity, "conditions": conditions, "nodeInfo": info,
                   "addresses": [{"type": "InternalIP", "address": self.ip}, {"type": "Hostname", "address": name}]}
         store.create({"apiVersion": "v1", "kind": "Node",
-                      "metadata": {"name": name, "labels": labels, "annotations": self.spec.get("annotations") or {}},
+                      "metadata": {"name": name, "labels": labels, "annotations": annotations},
                       "spec": spec, "status": status})
 
-    def start_network(self, pod_cidr: str, mtu: int) -> None:
-        """The CNI plugin's part: forwarding, br_netfilter, cni0."""
+    def start_network(self, pod_cidr: str, mtu: int, mode: str = HOST_GW) -> None:
+        """The CNI plugin's part: forwarding, br_netfilter, cni0; in the vxlan mode flannel.1, whose MTU the pods have."""
         self.pod_cidr = pod_cidr
-        self.cni = Cni(self.host, self.net, pod_cidr, mtu)
+        if mode == VXLAN:
+            self.flannel = Flannel(self.net, "eth0", self.ip, pod_cidr)
+            mtu = self.flannel.device.mtu
+        self.cni = Cni(self.host, self.net, pod_cidr, mtu, mtu if mode == VXLAN else 1500)
         self.cni.setup()
 
     def start_agents(self, store: Store, loop: Any, settings: Obj) -> None:

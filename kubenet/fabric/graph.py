@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Obj = dict[str, Any]
 LAN = "lan"
+CNI_MODES = ("host-gw", "vxlan")  # how pods of other nodes are reached: cluster/cni.py, cluster/flannel.py
 
 
 @dataclass(slots=True)
@@ -120,6 +121,7 @@ class Topology:
     service_cidr: str = "10.96.0.0/16"
     kube_proxy: Obj = field(default_factory=dict)
     spec: Obj = field(default_factory=dict)
+    cni_mode: str = "host-gw"
 
     @property
     def nodes(self) -> list[MachineSpec]:
@@ -325,6 +327,9 @@ def from_manifest(document: Obj, file: str = "") -> Topology:
         str(spec.get("podCIDR", "10.48.0.0/16")), str(spec.get("serviceCIDR", "10.96.0.0/16")),
         read.object(spec, "kubeProxy", "spec.kubeProxy"), spec,
     )
+    topo.cni_mode = read.text(spec, "cniMode", "spec") or topo.cni_mode
+    if topo.cni_mode not in CNI_MODES:
+        raise read.bad(f"Topology: spec.cniMode is {topo.cni_mode!r}", "spec.cniMode", f"modes: {', '.join(CNI_MODES)}", "cniMode: vxlan")
     read.cidr(topo.pod_cidr, "spec.podCIDR")
     read.cidr(topo.service_cidr, "spec.serviceCIDR")
     if not read.items(spec, "nodes", "spec.nodes"):

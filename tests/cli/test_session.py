@@ -14,7 +14,7 @@ import pytest
 
 from kubenet.cli import client as client_module
 from kubenet.cli.completion import names
-from kubenet.cli.profiles import PROFILES, profile, same_cluster, settings_for
+from kubenet.cli.profiles import PROFILES, profile, same_cluster, settings_for, with_cni_mode
 from kubenet.errors import UsageError
 from kubenet.server import front
 from kubenet.server.session import Session
@@ -182,3 +182,12 @@ def test_a_front_that_cannot_write_says_so(monkeypatch: pytest.MonkeyPatch, tmp_
     with os.fdopen(reader) as pipe:
         error = json.loads(pipe.read())["error"]
     assert error["what"] == "the session's directory cannot be written" and "No space left" in error["why"]
+
+
+def test_the_cni_mode_is_part_of_the_cluster() -> None:
+    """`up --cni-mode` overrides the Topology's cniMode; host-gw is what a Topology without one means."""
+    plain = PROFILES["two-nodes"][1]
+    tunnel = with_cni_mode(plain, "vxlan")
+    assert tunnel["spec"]["cniMode"] == "vxlan" and "cniMode" not in plain["spec"]
+    assert same_cluster(plain, with_cni_mode(tunnel, "host-gw")) and not same_cluster(plain, tunnel)
+    assert with_cni_mode(None, "vxlan")["metadata"]["name"] == "three-nodes"

@@ -7,6 +7,8 @@ reads its error queue. Source: ping(8), traceroute(8), observed output.
 
 from __future__ import annotations
 
+from errno import EMSGSIZE
+
 from kubenet.units import MSEC, SEC
 from kubenet.userland.process import Process
 from kubenet.userland.resolver import ResolveError, lookup, reverse_lookup
@@ -21,7 +23,7 @@ from kubenet.wire.packet import ParsedFrame, bytes_to_frame
 UNREACHABLE = {0: "Destination Net Unreachable", 1: "Destination Host Unreachable", 2: "Destination Protocol Unreachable",
                3: "Destination Port Unreachable", 4: "Frag needed and DF set", 5: "Source Route Failed",
                9: "Destination Net Prohibited", 10: "Destination Host Prohibited", 13: "Packet filtered"}
-IP_TTL, IP_RECVERR, IP_MTU_DISCOVER = 2, 11, 10
+IP_TTL, IP_RECVERR, IP_MTU_DISCOVER, IP_MTU = 2, 11, 10, 14
 POLLIN, POLLERR = 1, 8
 
 
@@ -152,8 +154,21 @@ class Ping:
         try:
             self.proc.sys.sendto(fd, bytes(raw), (address, 0))
         except OSError as error:
-            self.proc.err(f"ping: sendmsg: {error.strerror}\n" if error.errno != 90 else
-                          "ping: local error: message too long, mtu=1500\n")
+            if error.errno != EMSGSIZE:
+                self.proc.err(f"ping: sendmsg: {error.strerror}\n")
+                return
+            self.errors += 1
+            self.proc.err(f"ping: local error: message too long, mtu={self.path_mtu(address)}\n")
+
+    def path_mtu(self, address: str) -> int:
+        """What the route allows. The real tool reads it from its error queue (ee_info)."""
+        sys = self.proc.sys
+        probe = sys.socket(AF_INET, SOCK_DGRAM)
+        try:
+            sys.connect(probe, (address, 1025))
+            return int(sys.getsockopt(probe, 0, IP_MTU))
+        finally:
+            sys.close(probe)
 
     def receive(self, fd: int, address: str) -> None:
         try:
