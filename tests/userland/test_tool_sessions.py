@@ -36,3 +36,20 @@ def test_a_session_goes_as_recorded(lab: Any, box: Any, name: str) -> None:
         if (out, result.code) != (printed, code):
             differ.append(f"{number}: $ {command}\n-- recorded, exit {code}\n{printed}-- ours, exit {result.code}\n{result.out}")
     assert not differ, "\n".join(differ)
+
+
+def test_ss_as_recorded(lab: Any) -> None:
+    """ss of iproute2 6.1 beside five netcats (OpenBSD): options, filters, errors, what -K leaves. Rows in any order: the kernel's is a hash's."""
+    box = lab.pod("sockets", "10.48.1.5")
+    for number, pipe in enumerate(["nc -lk 10.48.1.5 80", "nc -lk 127.0.0.1 9000", "nc -lku 10.48.1.5 53", "nc -p 40000 10.48.1.5 80",
+                                   "nc -p 40001 127.0.0.1 9000"]):
+        lab.run(box, f"(sleep 1000 | {pipe}) >/dev/null 2>&1 &")
+        if number == 2:
+            lab.run(box, "sleep 0.5")
+    lab.run(box, "sleep 0.7")
+    differ = []
+    for command, printed, code in session("ss-session.txt"):
+        result = lab.run(box, command + " 2>&1")
+        if (sorted(result.out.splitlines()), result.code) != (sorted(printed.splitlines()), code):
+            differ.append(f"$ {command}\n-- recorded, exit {code}\n{printed}-- ours, exit {result.code}\n{result.out}")
+    assert not differ, "\n".join(differ)

@@ -14,8 +14,9 @@ from typing import Any
 
 from kubenet.userland.netview import SocketRow, attach_users, duration, sockets
 from kubenet.userland.process import Process
-from kubenet.userland.resolver import service_port
+from kubenet.userland.resolver import reverse_lookup, service_port
 from kubenet.userland.tools import tool
+from kubenet.userland.tools.ss_usage import USAGE
 from kubenet.wire.addr import in_prefix, ip4, ip4_text, parse_cidr
 
 # name, right-aligned, delimiter before it
@@ -32,11 +33,24 @@ STATE_WORDS["synchronized"] = [s for s in _CONNECTED if s != "SYN-SENT"]
 STATE_WORDS["big"] = ["ESTAB", "SYN-SENT", "FIN-WAIT-1", "FIN-WAIT-2", "UNCONN", "CLOSE-WAIT", "LAST-ACK", "LISTEN", "CLOSING"]
 STATE_WORDS["all"] = [*_CONNECTED, "LISTEN", "UNCONN"]
 
+FAMILIES = ("inet", "inet6", "link", "unix", "netlink", "vsock", "tipc", "xdp")
+TABLES = {"tcp": "t", "udp": "u", "raw": "w", "unix": "x"}  # those that can have sockets here; -A takes the others, too, and shows none
+OTHER_TABLES = ("all", "inet", "mptcp", "unix_dgram", "unix_stream", "unix_seqpacket", "packet", "packet_raw", "packet_dgram", "netlink",
+                "dccp", "sctp", "vsock_stream", "vsock_dgram", "tipc", "xdp")
+_WORDS = frozenset("and & && or | || not ! ( ) sport dport src dst dev fwmark autobound = == eq != ne neq >= ge geq <= le leq > gt < lt".split())
+
 Test = Callable[[SocketRow], bool]
 
 
+SYNTAX = "ss: bison bellows (while parsing filter): \"syntax error!\" Sorry."
+
+
 class SsError(Exception):
-    """A filter that is not one; the text is what ss prints."""
+    """What ss prints on stderr before it exits with `code`; with `usage`, the options after it."""
+
+    def __init__(self, text: str, code: int = 255, usage: bool = False) -> None:
+        super().__init__(text + "\n" + (USAGE if usage else ""))
+        self.code = code
 
 
 def parse_filter(words: list[str], proc: Process) -> Test:
@@ -77,7 +91,7 @@ def parse_filter(words: list[str], proc: Process) -> Test:
         if word == "(":
             inner = either()
             if peek() != ")":
-                raise SsError("ss: bison bellows (while parsing filter): \"syntax error!\" Sorry.")
+                raise SsError(SYNTAX, usage=True)
             at += 1
             return inner
         if word in ("sport", "dport", "src", "dst", "dev"):
@@ -87,12 +101,30 @@ def parse_filter(words: list[str], proc: Process) -> Test:
                 at += 1
             value = peek()
             at += 1
+            if not value:
+                raise SsError(SYNTAX, usage=True)
             return _condition(word, op, value, proc)
-        raise SsError("ss: bison bellows (while parsing filter): \"syntax error!\" Sorry.")
+        if word == "fwmark" and peek() in ("=", "==", "eq", "!=", "ne", "neq"):
+            return mark()
+        if word and word not in _WORDS:  # a word that is none of ss's is taken for an address, or a port after one
+            last = next((w for w in reversed(tokens[:at]) if w in ("sport", "dport", "src", "dst")), "src")
+            _port(word.lstrip(":"), proc) if last in ("sport", "dport") else _host(word)
+        raise SsError(SYNTAX, usage=True)
+
+    def mark() -> Test:
+        nonlocal at
+        same, value = tokens[at] in ("=", "==", "eq"), tokens[at + 1] if at + 1 < len(tokens) else ""
+        at += 2
+        text, _, mask_text = value.partition("/")
+        try:
+            wanted, mask = int(text, 0), int(mask_text, 0) if mask_text else 0xFFFFFFFF
+        except ValueError:
+            raise SsError(SYNTAX, usage=True) from None
+        return lambda row: (getattr(row.sk, "mark", 0) & mask == wanted) == same
 
     test = either()
     if at < len(tokens):
-        raise SsError("ss: bison bellows (while parsing filter): \"syntax error!\" Sorry.")
+        raise SsError(SYNTAX, usage=True)
     return test
 
 
@@ -113,10 +145,7 @@ def _condition(what: str, op: str, value: str, proc: Process) -> Test:
         port = _port(value.lstrip(":"), proc)
         return lambda row: _compare(compare, row.sport if what == "sport" else row.dport, port)
     host, colon, port_text = value.partition(":")
-    try:
-        prefix, plen = parse_cidr(host) if "/" in host else (ip4(host), 32) if host and host != "*" else (0, 0)
-    except ValueError:
-        raise SsError(f'Error: an inet prefix is expected rather than "{host}".\nCannot parse dst/src address.') from None
+    prefix, plen = _host(host)
     wanted = _port(port_text, proc) if colon and port_text not in ("", "*") else None
 
     def test(row: SocketRow) -> bool:
@@ -127,12 +156,20 @@ def _condition(what: str, op: str, value: str, proc: Process) -> Test:
     return test
 
 
+def _host(host: str) -> tuple[int, int]:
+    """Address and prefix length; (0, 0) for any. Raises SsError."""
+    try:
+        return parse_cidr(host) if "/" in host else (ip4(host), 32) if host and host != "*" else (0, 0)
+    except ValueError:
+        raise SsError(f'Error: an inet prefix is expected rather than "{host}".\nCannot parse dst/src address.', 1) from None
+
+
 def _port(text: str, proc: Process) -> int:
     if text.isdigit():
         return int(text)
     port = service_port(proc, text)
     if port is None:
-        raise SsError(f'Error: "{text}" does not look like a port.\nCannot parse dst/src address.')
+        raise SsError(f'Error: "{text}" does not look like a port.\nCannot parse dst/src address.', 1)
     return port
 
 
@@ -156,7 +193,7 @@ class Table:
         width = {}
         first = True
         for n in shown:
-            longest = max((len(row[n]) for row in self.rows if "\n" not in row[n]), default=0)
+            longest = max((len(row[n]) for row in self.rows), default=0)
             width[n] = longest + (len(COLUMNS[n][2]) if longest and not first else 0)
             first = first and not width[n]
         if self.screen:
@@ -164,9 +201,7 @@ class Table:
         lead = next((n for n in shown if width[n]), -1)
         out = []
         for row in self.rows:
-            line = "".join(self._cell(row[n], n, width[n], n == lead) for n in shown if width[n] and "\n" not in row[n])
-            below = row[-1] if "\n" in row[-1] else ""
-            out.append((line.rstrip() + below if below else line) + "\n")
+            out.append("".join(self._cell(row[n], n, width[n], n == lead) for n in shown if width[n]) + "\n")
         return "".join(out)
 
     def _cell(self, text: str, n: int, width: int, lead: bool) -> str:
@@ -200,13 +235,13 @@ def _parse(argv: list[str]) -> tuple[dict[str, bool], list[str], list[str]]:
         if arg.startswith("--"):
             flags[long.get(arg, arg)] = True
         elif arg in ("-f", "-A", "-N", "-F", "-D"):
-            value = args.pop(0) if args else ""
-            for name in value.split(",") if arg == "-A" else []:
-                flags[{"tcp": "t", "udp": "u", "raw": "w", "unix": "x", "all": "a"}.get(name, name)] = True
+            _valued(arg, args.pop(0) if args else "", flags)
         elif arg.startswith("-") and len(arg) > 1:
             for letter in arg[1:]:
                 flags[letter] = True
-        elif arg in ("state", "exclude") and args:
+        elif arg in ("state", "exclude") and not words:
+            if not args:
+                raise SsError('Command line is not complete. Try option "help"')
             word = args.pop(0).lower()
             if word not in STATE_WORDS:
                 raise SsError(f"ss: wrong state name: {word}")
@@ -219,36 +254,68 @@ def _parse(argv: list[str]) -> tuple[dict[str, bool], list[str], list[str]]:
     return flags, states, words
 
 
+def _valued(option: str, value: str, flags: dict[str, bool]) -> None:
+    """-f FAMILY, -A TABLE,..., -N NAMESPACE. Raises SsError."""
+    if option == "-N":
+        raise SsError(f'Cannot open network namespace "{value}": No such file or directory', 1)
+    if option == "-f":
+        if value not in FAMILIES:
+            raise SsError(f'ss: "{value}" is invalid family', usage=True)
+        flags[{"inet": "4", "inet6": "6"}.get(value, "none")] = True
+    for name in value.split(",") if option == "-A" else []:
+        if name not in TABLES and name not in OTHER_TABLES:
+            raise SsError(f'ss: "{name}" is illegal socket table id', usage=True)
+        if name not in ("all", "inet"):
+            flags[TABLES.get(name, "none")] = True
+
+
 @tool("ss")
 def ss(proc: Process, argv: list[str]) -> int:
     """ss [-tuwxanlpoemisH] [state NAME] [EXPRESSION]"""
     try:
         flags, states, words = _parse(argv)
         if "h" in flags or "--help" in flags:
-            proc.out("Usage: ss [ OPTIONS ]\n       ss [ OPTIONS ] [ FILTER ]\n")
+            proc.out(USAGE)
             return 0
-        unknown = [f for f in flags if f not in "nalpoemistuwxdSH46r0OKbETZz"]
+        if "V" in flags or "--version" in flags:
+            proc.out("ss utility, iproute2-6.1.0\n")
+            return 0
+        unknown = [f for f in flags if f != "none" and f not in "nalpoemistuwxdSH46r0OKbETZz"]
         if unknown:
-            proc.err(f"ss: invalid option -- '{unknown[0]}'\nUsage: ss [ OPTIONS ]\n       ss [ OPTIONS ] [ FILTER ]\n")
-            return 255
+            what = "unrecognized option" if unknown[0].startswith("--") else "invalid option --"
+            raise SsError(f"ss: {what} '{unknown[0]}'", usage=True)
+        if "Z" in flags or "z" in flags:
+            raise SsError("ss: SELinux is not enabled.", 1)
         if "s" in flags:
             proc.out(_summary(proc))
             return 0
         test = parse_filter(words, proc) if words else None
     except SsError as error:
-        proc.err(f"{error}\n")
-        return 255
+        proc.err(str(error))
+        return error.code
     kinds = [k for f, k in (("x", "unix"), ("w", "raw"), ("u", "udp"), ("t", "tcp")) if f in flags]
     rows = sockets(proc.net, kinds or ["unix", "raw", "udp", "tcp"])
     wanted = states or _default_states(flags)
     rows = [row for row in rows if (row.state in wanted or (row.netid != "tcp" and not states and _datagram_wanted(row, flags)))
             and (test is None or test(row))]
-    if "6" in flags and "4" not in flags:
+    if ("6" in flags and "4" not in flags) or ("none" in flags and not kinds):
         rows = []
+    if "K" in flags:
+        rows = [row for row in rows if _kill(row)]
     if "p" in flags:
         attach_users(proc, rows)
     proc.out(_table(proc, rows, flags, kinds, states))
     return 0
+
+
+def _kill(row: SocketRow) -> bool:
+    """-K: the connection is aborted, its program finds ECONNABORTED. Linux: inet_diag_destroy(), tcp_abort()."""
+    from kubenet.kernel.tcp.tcp import tcp_abort
+
+    if row.netid != "tcp" or row.sk is None or row.state in ("TIME-WAIT", "SYN-RECV"):
+        return False
+    tcp_abort(row.sk)
+    return True
 
 
 def _default_states(flags: dict[str, bool]) -> list[str]:
@@ -264,12 +331,12 @@ def _datagram_wanted(row: SocketRow, flags: dict[str, bool]) -> bool:
 def _table(proc: Process, rows: list[SocketRow], flags: dict[str, bool], kinds: list[str], states: list[str]) -> str:
     stdout: Any = proc.fds.files.get(1)
     screen = stdout.cols if stdout is not None and stdout.name == "tty" else 0
-    disabled = ([0] if len(kinds) == 1 else []) + ([1] if len(set(states)) == 1 else [])
+    disabled = ([0] if len(kinds) == 1 and kinds != ["unix"] else []) + ([1] if len(set(states)) == 1 else [])
     table = Table(disabled, "H" not in flags, screen)
     for row in rows:
         numeric = "n" in flags
         star = "*" if row.netid != "u_str" else ""
-        local, peer = ip4_text(row.saddr), ip4_text(row.daddr)
+        local, peer = (_name(proc, addr) if "r" in flags else ip4_text(addr) for addr in (row.saddr, row.daddr))
         if row.dev:
             local += f"%{row.dev}"
         ports = [_port_text(proc, p, row.netid, numeric) for p in (row.sport, row.dport)]
@@ -280,8 +347,14 @@ def _table(proc: Process, rows: list[SocketRow], flags: dict[str, bool], kinds: 
                      ports[1] if row.dport else star]
         users = ",".join(f'("{name}",pid={pid},fd={fd})' for name, pid, fd in row.users)
         process = f" users:({users})" if users else ""
-        table.rows.append([*cells, process + _timer_text(row, flags), _detail(row, flags)])
+        table.rows.append([*cells, process + _timer_text(row, flags) + _detail(row, flags), ""])
     return table.text()
+
+
+def _name(proc: Process, addr: int) -> str:
+    """-r: the address's name."""
+    text = ip4_text(addr)
+    return (reverse_lookup(proc, text) if addr else None) or text
 
 
 def _port_text(proc: Process, port: int, netid: str, numeric: bool) -> str:
