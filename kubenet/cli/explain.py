@@ -35,6 +35,7 @@ WORDS = {"leaves": "leaves", "delivered": "is delivered to the node itself", "dr
 @click.option("--routes", default="", metavar="FILE", help="ip route show table all's output")
 @click.option("--ip-addr", "addresses", default="", metavar="FILE", help="ip addr's output")
 @click.option("--sysctl", "sysctls", default="", metavar="FILE", help="sysctl -a's output")
+@click.option("--ipset", "sets", default="", metavar="FILE", help="ipset save's output")
 @click.option("--dump", default="", metavar="DIR", help="kubectl get -o yaml's output: whose address, whose rule")
 @click.option("--from", "source", required=True, metavar="IP[:PORT]", help="the packet's source")
 @click.option("--to", "dest", required=True, metavar="IP:PORT", help="its destination")
@@ -45,8 +46,8 @@ WORDS = {"leaves": "leaves", "delivered": "is delivered to the node itself", "dr
 @click.option("--width", type=click.IntRange(min=40), default=None, metavar="N", help="columns; default the terminal's")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="text or json")
 @click.pass_context
-def explain(ctx: click.Context, rules: str, conntrack: str, routes: str, addresses: str, sysctls: str, dump: str, source: str, dest: str,
-            protocol: str, in_interface: str, verbose: int, numeric: bool, width: int | None, output: str) -> int:
+def explain(ctx: click.Context, rules: str, conntrack: str, routes: str, addresses: str, sysctls: str, sets: str, dump: str, source: str,
+            dest: str, protocol: str, in_interface: str, verbose: int, numeric: bool, width: int | None, output: str) -> int:
     """What a real node does with a packet, from what its tools printed: the rules it
     meets, whom each was written for, and where it ends. What no file says is named,
     never guessed."""
@@ -55,7 +56,7 @@ def explain(ctx: click.Context, rules: str, conntrack: str, routes: str, address
 
     flow, sport = _packet(source, dest, protocol, in_interface)
     text = _read(rules)
-    node = build_node(Dumps(text, _read(conntrack), _read(routes), _read(addresses), _read(sysctls)))
+    node = build_node(Dumps(text, _read(conntrack), _read(routes), _read(addresses), _read(sysctls), _read(sets)))
     answer = Explainer(node, Behind(_manifests(dump)), text[1]).answer(Question(flow, sport))
     if output == "json":
         click.echo(json.dumps(answer, indent=1))

@@ -305,3 +305,40 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "bad").write_text("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p\nCOMMIT\n")
     assert main(["explain", "--iptables-save", str(tmp_path / "bad"), "--from", "10.48.1.5", "--to", "10.96.0.1:80"]) == 4
     assert "bad:3" in capsys.readouterr().err
+
+
+SET_RULES = """*filter
+:FORWARD ACCEPT [0:0]
+-A FORWARD -j SET --add-set seen src
+-A FORWARD -m set --match-set bad src -j DROP
+COMMIT
+"""
+
+
+@pytest.mark.parametrize(("sets", "outcome"), [
+    ("create bad hash:net family inet hashsize 1024 maxelem 65536\nadd bad 10.48.1.0/24\n", "dropped"),
+    ("create bad hash:net\nadd bad 10.48.3.0/24\n", "leaves"), ("", "unknown"),
+])
+def test_sets_come_from_ipset_save(sets: str, outcome: str) -> None:
+    """With `ipset save` a rule with -m set is asked; without it the answer is that the set is in no file. -j SET decides nothing."""
+    node = build_node(Dumps(("rules", SET_RULES), sets=("sets", sets) if sets else ("", "")))
+    answer = Explainer(node, Behind(), SET_RULES).answer(Question(make_flow("10.48.1.5", "10.48.2.7", 80), 40000))
+    assert answer["outcome"] == outcome or outcome in answer["outcome"]
+    if outcome == "unknown":
+        assert "the set bad is in no file" in json.dumps(answer)
+
+
+@pytest.mark.parametrize("text", ["add a 10.0.0.1", "create a hash:foo", "create a hash:ip\nadd a x", "flush", "create 'a", "create a hash:ip\nadd a"])
+def test_sets_that_are_none(text: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        build_node(Dumps(("rules", SET_RULES), sets=("sets", text)))
+    assert caught.value.line == len(text.splitlines())
+
+
+@given(st.text(alphabet="create add hash:ip,net-/0123456789. abc\n\"", max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_no_text_of_sets_breaks_anything(text: str) -> None:
+    try:
+        build_node(Dumps(("rules", SET_RULES), sets=("sets", "create a hash:ip\n" + text)))
+    except ManifestError:
+        pass

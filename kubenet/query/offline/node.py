@@ -39,6 +39,7 @@ from kubenet.kernel.netfilter.conntrack.tcp_states import STATE_NAMES
 from kubenet.kernel.netfilter.conntrack.tcp_window import F_BE_LIBERAL
 from kubenet.kernel.netfilter.conntrack.tuple import inverse
 from kubenet.kernel.netfilter.core import ACCEPT, POSTROUTING
+from kubenet.kernel.netfilter.ipset import ip_sets
 from kubenet.kernel.netfilter.nat import nf_nat_register_provider
 from kubenet.kernel.netfilter.xtables.errors import XtablesError
 from kubenet.kernel.netfilter.xtables.restore import iptables_restore
@@ -46,6 +47,7 @@ from kubenet.kernel.netns import NetNamespace
 from kubenet.kernel.skbuff import SkBuff, station
 from kubenet.kernel.stack import new_namespace
 from kubenet.query.offline.dumps import Device, Entry, RouteLine, read_addresses, read_conntrack, read_routes, read_sysctls
+from kubenet.query.offline.sets import load_sets
 from kubenet.query.offline.unknown import Unknown, set_aside
 from kubenet.sim.clock import EventLoop
 from kubenet.units import SEC
@@ -75,6 +77,7 @@ class Dumps:
     routes: File = NO_FILE
     addresses: File = NO_FILE
     sysctls: File = NO_FILE
+    sets: File = NO_FILE
 
 
 class Port(Dummy):
@@ -293,7 +296,8 @@ def _stand_ins(node: Node) -> None:
 
 def _rules(node: Node, dumps: Dumps) -> None:
     file, text = dumps.rules
-    loadable, node.unknown = set_aside(text, file)
+    load_sets(node.net, *reversed(dumps.sets))
+    loadable, node.unknown = set_aside(text, file, ip_sets(node.net))
     try:
         iptables_restore(node.net, AF_INET, loadable, source=file)
     except XtablesError as error:

@@ -12,6 +12,7 @@ port of a bridge a packet came. A line of which nothing can be made is the perso
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from kubenet.errors import ManifestError
@@ -37,8 +38,8 @@ class Unknown(NamedTuple):
     why: str
 
 
-def set_aside(text: str, file: str) -> tuple[str, dict[str, Unknown]]:
-    """The text with loadable rules, and by chain what was taken out. Raises ManifestError with file and line."""
+def set_aside(text: str, file: str, sets: Container[str] = ()) -> tuple[str, dict[str, Unknown]]:
+    """The text with loadable rules, and by chain what was taken out. sets: the IP sets that are known. ManifestError with file and line."""
     table = ""
     chains: set[str] = set()
     count: dict[str, int] = {}
@@ -58,7 +59,7 @@ def set_aside(text: str, file: str) -> tuple[str, dict[str, Unknown]]:
         elif line.strip() and not line.startswith("#"):
             if not table:
                 raise _bad(f"{file} is not what iptables-save prints", file, at, line, "a rule stands before any *table")
-            line, found = _rule(line, table, chains, file, at)
+            line, found = _rule(_without_set(line, sets), table, chains, sets, file, at)
             chain = _chain_of(line)
             count[chain] = count.get(chain, 0) + 1
             if found is not None:
@@ -81,7 +82,20 @@ def _chain_of(line: str) -> str:
     return words[at + 1] if 0 <= at < len(words) - 1 else ""
 
 
-def _rule(line: str, table: str, chains: set[str], file: str, at: int) -> tuple[str, Unknown | None]:
+def _unknown_sets(words: list[str], sets: Container[str]) -> list[str]:
+    """The sets asked for that are in no file."""
+    return [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--match-set" and words[at + 1] not in sets]
+
+
+def _without_set(line: str, sets: Container[str]) -> str:
+    """A rule that only changes a set of which nothing is known does nothing that could be seen: its target is taken away."""
+    head, found, tail = line.partition(" -j SET ")
+    words = tail.split()
+    named = [words[at + 1] for at, word in enumerate(words[:-1]) if word in ("--add-set", "--del-set", "--map-set")]
+    return head if found and any(name not in sets for name in named) else line
+
+
+def _rule(line: str, table: str, chains: set[str], sets: Container[str], file: str, at: int) -> tuple[str, Unknown | None]:
     """The line as it can be loaded."""
     counters, rest = "", line
     if line.startswith("["):
@@ -91,7 +105,7 @@ def _rule(line: str, table: str, chains: set[str], file: str, at: int) -> tuple[
         words = split_line(rest)
     except XtablesError as refusal:
         raise _bad(f"{file}: a rule cannot be read", file, at, line, refusal.message) from None
-    elsewhere = [name for name in PARTS_ELSEWHERE if _has_match(words, name)]
+    elsewhere = [name for name in PARTS_ELSEWHERE if _has_match(words, name)] + _unknown_sets(words, sets)
     error = _error(words, table)
     if not elsewhere and error is None and _target_known(words, table, chains):
         return line, None
@@ -103,6 +117,9 @@ def _rule(line: str, table: str, chains: set[str], file: str, at: int) -> tuple[
         if match[1:2] and match[1] in PARTS_ELSEWHERE:
             lost.append(match)
             why = PARTS_ELSEWHERE[match[1]]
+        elif absent := _unknown_sets(match, sets):
+            lost.append(match)
+            why = f"the set {absent[0]} is in no file: ipset save > sets, --ipset sets"
         elif (refused := _error([*head, *match], table)) is not None:
             lost.append(match)
             why = str(refused).strip().removesuffix(":No such file or directory")

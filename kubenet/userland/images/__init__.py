@@ -28,7 +28,7 @@ BUSYBOX = SHELL + " ash wget nslookup nc ping traceroute ip ifconfig route arp n
 DEBIAN = SHELL + " bash dash getent"
 NET = "curl dig host getent ss ip nstat sysctl tcpdump conntrack iptables iptables-save iptables-restore iptables-legacy " \
       "iptables-legacy-save iptables-legacy-restore iptables-nft ip6tables ip6tables-save ip6tables-restore ethtool bridge ncat " \
-      "netcat many-connect ping traceroute arping nslookup nc wget netstat ifconfig route arp dmesg strace"
+      "netcat many-connect ping traceroute arping nslookup nc wget netstat ifconfig route arp dmesg strace ipset"
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Image:
         return self._root
 
 
-_SBIN = "ip ss bridge tcpdump conntrack iptables sysctl ethtool arping nginx httpd traceroute ifconfig route arp"
+_SBIN = "ip ss bridge tcpdump conntrack iptables ipset sysctl ethtool arping nginx httpd traceroute ifconfig route arp"
 _BIN = "sh ash bash dash cat ls echo sleep date hostname pwd uname true false ps kill mkdir rm cp mv ln chmod touch grep ping"
 
 

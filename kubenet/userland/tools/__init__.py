@@ -33,6 +33,7 @@ _GROUPS = {
     _HERE + "bridge": "bridge",
     _HERE + "iptables": "iptables iptables-save iptables-restore iptables-legacy iptables-legacy-save iptables-legacy-restore "
                         "iptables-nft ip6tables ip6tables-save ip6tables-restore conntrack",
+    _HERE + "ipset": "ipset",
     _HERE + "nstat": "nstat sysctl dmesg ethtool",
     _HERE + "ping": "ping traceroute arping",
     _HERE + "dig": "dig nslookup getent host",

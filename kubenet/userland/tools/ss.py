@@ -37,7 +37,8 @@ FAMILIES = ("inet", "inet6", "link", "unix", "netlink", "vsock", "tipc", "xdp")
 TABLES = {"tcp": "t", "udp": "u", "raw": "w", "unix": "x"}  # those that can have sockets here; -A takes the others, too, and shows none
 OTHER_TABLES = ("all", "inet", "mptcp", "unix_dgram", "unix_stream", "unix_seqpacket", "packet", "packet_raw", "packet_dgram", "netlink",
                 "dccp", "sctp", "vsock_stream", "vsock_dgram", "tipc", "xdp")
-_WORDS = frozenset("and & && or | || not ! ( ) sport dport src dst dev fwmark autobound = == eq != ne neq >= ge geq <= le leq > gt < lt".split())
+_WORDS = frozenset("and & && or | || not ! ( ) sport dport src dst dev fwmark autobound "
+                   "= == eq != ne neq >= ge geq <= le leq > gt < lt".split())
 
 Test = Callable[[SocketRow], bool]
 

@@ -13,6 +13,7 @@ import pytest
 
 from kubenet.kernel.host import Host
 from kubenet.kernel.netfilter.core import ACCEPT, DROP, FORWARD, OUTPUT
+from kubenet.kernel.netfilter.ipset import ip_sets
 from kubenet.kernel.netfilter.xtables.command import iptables_command
 from kubenet.kernel.netfilter.xtables.matches.hashlimit import hashlimit_text
 from kubenet.kernel.netfilter.xtables.matches.nfacct import nfacct_add, nfacct_objects
@@ -20,6 +21,7 @@ from kubenet.kernel.netfilter.xtables.matches.recent import recent_tables, recen
 from kubenet.kernel.netfilter.xtables.table import ipt_do_table, xt_table
 from kubenet.kernel.netns import AF_INET, NetNamespace
 from kubenet.kernel.skbuff import ETH_P_IP, SkBuff
+from kubenet.query.offline.sets import load_sets
 from kubenet.sim.clock import EventLoop
 from kubenet.units import MSEC, SEC
 from kubenet.wire.addr import ip4, mac
@@ -373,3 +375,43 @@ def test_proc_xt_recent(net: NetNamespace) -> None:
     _hits(net, 1)
     first = (1 << 32) - 300_000
     assert recent_text(net, "x") == f"src=10.48.1.5 ttl: 65 last_seen: {first + 250} oldest_pkt: 2 {first}, {first + 250}\n"
+
+
+def _sets(net: NetNamespace, *lines: str) -> None:
+    load_sets(net, "\n".join(lines), "sets")
+
+
+@pytest.mark.parametrize(("lines", "rule", "hit"), [
+    ("create a hash:ip\nadd a 10.48.1.5", "--match-set a src", True), ("create a hash:ip\nadd a 10.48.1.5", "--match-set a dst", False),
+    ("create a hash:ip\nadd a 10.48.1.6", "! --match-set a src", True), ("create a hash:ip netmask 24\nadd a 10.48.1.99", "--match-set a src", True),
+    ("create a hash:net\nadd a 10.0.0.0/8", "--match-set a src", True), ("create a hash:net\nadd a 10.0.0.0/8\nadd a 10.48.0.0/16 nomatch", "--match-set a src", False),
+    ("create a hash:net\nadd a 10.0.0.0/8\nadd a 10.48.0.0/16 nomatch", "--match-set a src --return-nomatch", True),
+    ("create a hash:net\nadd a 10.0.0.0/8 nomatch\nadd a 10.48.0.0/16", "--match-set a src", True),
+    ("create a hash:ip,port\nadd a 10.96.0.1,tcp:80", "--match-set a dst,dst", True), ("create a hash:ip,port\nadd a 10.96.0.1,udp:80", "--match-set a dst,dst", False),
+    ("create a hash:ip,port\nadd a 10.96.0.1,tcp:40000", "--match-set a dst,src", True), ("create a hash:ip,port\nadd a 10.96.0.1,tcp:80", "--match-set a dst", False),
+    ("create a hash:ip,port,ip\nadd a 10.96.0.1,80,10.48.1.5", "--match-set a dst,dst,src", True),
+    ("create a hash:net,iface\nadd a 10.48.0.0/16,cni0", "--match-set a src,src", True), ("create a hash:net,iface\nadd a 10.48.0.0/16,cni0", "--match-set a src,dst", False),
+    ("create a bitmap:port range 0-100\nadd a 79-81", "--match-set a dst", True), ("create a bitmap:port range 0-100\nadd a 79-81", "--match-set a src", False),
+    ("create a hash:ip\nadd a 10.48.1.5\ncreate b list:set\nadd b a", "--match-set b src", True),
+    ("create a hash:ip counters\nadd a 10.48.1.5 packets 4 bytes 9", "--match-set a src --packets-gt 4", True),
+    ("create a hash:ip counters\nadd a 10.48.1.5 packets 4 bytes 9", "--match-set a src ! --update-counters --packets-gt 4", False),
+])
+def test_set(net: NetNamespace, lines: str, rule: str, hit: bool) -> None:
+    """iptables-extensions(8) set; ipset(8) on each type and on nomatch; ip_set_core.c ip_set_match_counter() counts before it compares."""
+    _sets(net, *lines.split("\n"))
+    assert verdict(net, f"-m set {rule}", packet(net)) is hit
+
+
+def test_set_target_fills_a_set_for_a_time(net: NetNamespace) -> None:
+    """xt_set.c set_target_v3(): adds with the rule's timeout or the set's; --exist begins it again; --del-set takes away."""
+    _sets(net, "create a hash:ip timeout 10")
+    iptables_command(net, AF_INET, "-A FORWARD -m set --match-set a src -j DROP".split())
+    iptables_command(net, AF_INET, "-A FORWARD -j SET --add-set a src --timeout 2".split())
+    assert _hits(net, 2) == 1
+    net.loop.now += 2 * SEC
+    assert _hits(net, 1) == 0
+    assert _hits(net, 1) == 1
+    iptables_command(net, AF_INET, "-F FORWARD".split())
+    iptables_command(net, AF_INET, "-A FORWARD -j SET --del-set a src".split())
+    _hits(net, 1)
+    assert ip_sets(net)["a"].members == {}

@@ -26,6 +26,7 @@ from kubenet.kernel.netfilter.xtables.matches import (
     recent,
     rpfilter,
     sctp,
+    set,
     state,
     statistic,
     string,
@@ -37,5 +38,5 @@ from kubenet.kernel.netfilter.xtables.matches import (
 __all__ = [
     "addrtype", "comment", "connbytes", "connlimit", "connmark", "conntrack", "dscp", "hashlimit", "hl", "icmp", "icmp6", "iprange",
     "length", "limit", "mac", "mark", "multiport", "nfacct", "owner", "physdev", "pkttype", "quota", "recent", "rpfilter", "sctp",
-    "state", "statistic", "string", "tcp", "ttl", "udp",
+    "set", "state", "statistic", "string", "tcp", "ttl", "udp",
 ]

@@ -10,10 +10,11 @@ from kubenet.kernel.netfilter.xtables.targets import (
     nat,
     reject,
     reject6,
+    set,
     tcpmss,
     tos,
     trace,
     ttl,
 )
 
-__all__ = ["classify", "connmark", "ct", "hl", "log", "mark", "nat", "reject", "reject6", "tcpmss", "tos", "trace", "ttl"]
+__all__ = ["classify", "connmark", "ct", "hl", "log", "mark", "nat", "reject", "reject6", "set", "tcpmss", "tos", "trace", "ttl"]
