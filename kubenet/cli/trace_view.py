@@ -71,7 +71,7 @@ def make_rows(trace: Obj, verbose: int = 0) -> list[Row]:
         return [_plain_row(step) for step in steps if verbose > 1 or step["verdict"] != "NO MATCH" or step.get("data", {}).get("dice")]
     rows: list[Row] = []
     for visit in _visits(steps):
-        rows += _fold(visit) if _is_dull(visit, trace) else _tell(visit, trace)
+        rows += _fold_tunnel(visit) if _is_dull(visit, trace) else _tell(visit, trace)
     return rows
 
 
@@ -102,6 +102,27 @@ def _fold(visit: list[Obj]) -> list[Row]:
     row = Row(visit[0], f"{visit[0]['place']} {visit[0]['dev']}", ", ".join(hooks[:3]) or "bridge, route", what)
     row.ct = next((s["ct"] for s in reversed(visit) if s["ct"]), "")
     return [row]
+
+
+def _fold_tunnel(visit: list[Obj]) -> list[Row]:
+    """A machine that only passed the packet on, told in up to two halves around the wrapping or unwrapping that it did."""
+    rows: list[Row] = []
+    begin = 0
+    for at, step in enumerate(visit):
+        if step["func"] in ("vxlan_xmit_one", "vxlan_rcv"):
+            rows += _fold(visit[begin:at]) if at > begin else []
+            rows.append(_tunnel(step, step["place"], visit, at, {}, set()))
+            begin = at + 1
+    return rows + (_fold(visit[begin:]) if begin < len(visit) else [])
+
+
+def _tunnel(step: Obj, place: str, visit: list[Obj], at: int, trace: Obj, hooks: set[str]) -> Row:
+    """Into a UDP packet to the other node, or out of one."""
+    data = step.get("data", {})
+    if step["func"] == "vxlan_rcv":
+        return Row(step, f"{place} vxlan", f"{step['dev']}: VNI {data.get('vni', '')}", "unwrapped  TUNNEL", "TUNNEL")
+    rule = f"VNI {data.get('vni', '')} > {data.get('remote', '')}"
+    return Row(step, f"{place} vxlan", rule, "wrapped  TUNNEL", "TUNNEL", rule)
 
 
 def _plain_row(step: Obj) -> Row:
@@ -262,7 +283,7 @@ def _waits(step: Obj, place: str, visit: list[Obj], at: int, trace: Obj, hooks: 
 
 
 def _deliver(step: Obj, place: str, visit: list[Obj], at: int, trace: Obj, hooks: set[str]) -> Row:
-    proto = trace["kind"].partition(" ")[0]
+    proto = "UDP" if step.get("tunnel") else trace["kind"].partition(" ")[0]
     rules = "INPUT" if "INPUT" in hooks else "INPUT, no rules"
     return Row(step, f"{place} {step['dev']}", rules, f"to {proto}")
 
@@ -287,13 +308,14 @@ _TELLERS = {
     "tcp_transmit_skb": _sent, "ip_local_out": _local_out, "ip_output": _output, "br_nf_pre_routing": _bridge_pre,
     "nf_conntrack_in": _conntrack_in, "ipt_do_table": _rule, "nf_nat_manip_pkt": _manip, "ip_forward": _forward, "nf_confirm": _confirm,
     "link_send": _link, "br_forward": _br_forward, "neigh_event_send": _waits, "ip_local_deliver": _deliver, "tcp_v4_rcv": _tcp_rcv,
+    "vxlan_xmit_one": _tunnel, "vxlan_rcv": _tunnel,
     "udp_queue_rcv_skb": _said, "ping_rcv": _said, "icmp_rcv": _said, "icmp_push_reply": _said, "tcp_v4_send_reset": _said,
     "ip_protocol_deliver_rcu": _said, "kfree_skb_reason": _dropped, "nf_ct_resolve_clash": _said, "ip_do_fragment": _said,
 }
 
 
 def _short_dev(name: str) -> str:
-    return name if len(name) <= 8 else name[:8]
+    return name if len(name) <= 8 or name.startswith("flannel.") else name[:8]
 
 
 # ---- tables
@@ -397,6 +419,9 @@ def _views(trace: Obj, width: int) -> list[str]:
     left = [f"ss:    {socket['local']}", f"       peer {socket['peer']:<17}{socket['letter']}", f"state: {socket['state']}"]
     right = [f"src: {wire['src']:<18} {wire['src_letter']:<2}{resourced}", f"dst: {wire['dst']:<18} {wire['dst_letter']:<2}{rewritten}",
              f"flags {flags}  seq 0  win {head['window']}" + (f"  mss {head['mss']}" if head["mss"] else "")]
+    if tunnel := wire.get("tunnel"):
+        left.append("")
+        right.append(f"in UDP {tunnel['src'].partition(':')[0]} > {tunnel['dst']}")
     for a, b in zip(left, right, strict=True):
         out.append(f"| {_cut(a, left_width - 2):<{left_width - 2}} | {_cut(b, right_width - 2):<{right_width - 2}} |")
     return [*out, f"+{'-' * left_width}+{'-' * right_width}+"]
@@ -407,13 +432,18 @@ def _strip(trace: Obj, width: int) -> list[str]:
     points = trace.get("points") or []
     if not points or not trace.get("socket"):
         return []
-    chosen = [points[0], *(p for p in points[1:-1] if p["addr"] != points[0]["addr"])][:3]
+    between = [p for p in points[1:-1] if p["addr"] != points[0]["addr"]]
+    if any(p.get("tunnel") for p in points):  # one on each side of a change
+        between = [p for p, before in zip(points[1:-1], points, strict=False) if p["addr"] != before["addr"]][:2]
+    chosen = [points[0], *between][:3]
     cells = [(f"SOCKET ({trace['socket']['place']})", f"{trace['socket']['local']}", f"peer {trace['socket']['peer']}")]
-    previous = ""
+    previous: Obj = {}
     for point in [*chosen, points[-1]]:
-        changed = "   NAT" if previous and point["addr"] != previous else ""
-        cells.append((f"WIRE {point['place']} {_short_dev(point['dev'])}", point["addr"] + changed, "^ changed here" if changed else ""))
-        previous = point["addr"]
+        note = ("   NAT", "^ changed here") if previous and point["addr"] != previous["addr"] else ("", "")
+        if point.get("tunnel") != previous.get("tunnel"):
+            note = ("   TUNNEL", "^ wrapped") if point.get("tunnel") else ("", "^ unwrapped")
+        cells.append((f"WIRE {point['place']} {_short_dev(point['dev'])}", point["addr"] + note[0], note[1]))
+        previous = point
     size = (width - 1) // len(cells) - 3
     return [" | ".join(_cut(cell[n], size).ljust(size) for cell in cells).rstrip() for n in range(3)]
 
@@ -441,7 +471,8 @@ def _ending(trace: Obj) -> list[str]:
     out = [""]
     if socket and wire and wire["dst"] != socket["peer"]:
         asked, carried = socket["letter"], wire["dst_letter"]
-        out.append(f"The app asked for {asked}, the wire carries {carried}, and one table remembers both.")
+        wire_word = "tunnel" if wire.get("tunnel") else "wire"
+        out.append(f"The app asked for {asked}, the {wire_word} carries {carried}, and one table remembers both.")
     elif any(s["nat"] for s in trace["steps"]):
         out.append("Rules are asked once per connection; the rest is translated from the entry.")
     elif len(letters) == 2:

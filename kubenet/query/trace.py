@@ -6,7 +6,8 @@
     search(cluster, last=..., ...)  packets of the ring that fit
 
 A step has t_ns, us (since the first), node, netns, dev, func with file and line, hook, priority, table, chain, rule_no, verdict,
-what, before and after ("10.48.1.5:41000 > 10.96.0.1:80"), addr ("C → V"), ct, and the flags nat and drop. Each endpoint gets one
+what, before and after ("10.48.1.5:41000 > 10.96.0.1:80"), addr ("C → V"), ct, and the flags nat and drop; from
+vxlan_xmit_one to vxlan_rcv the packet is inside another one, whose addresses these are, and "tunnel" is true. Each endpoint gets one
 letter in a legend; it changes on the line where NAT happens.
 """
 
@@ -165,6 +166,7 @@ class Story:
         self.directory = names
         self.nets = nets
         self.letters: dict[tuple[int, int], str] = {}
+        self.outer = _outer(trace.stations)
 
     def json(self) -> Obj:
         """The whole story."""
@@ -229,6 +231,8 @@ class Story:
         }
         if s.data:
             step["data"] = s.data
+        if self.outer[at]:
+            step["tunnel"] = True
         return step
 
     def _socket(self, stations: list[Station]) -> Obj | None:
@@ -242,19 +246,27 @@ class Story:
 
     def _wire(self, stations: list[Station]) -> Obj | None:
         """What the first cable between machines carried."""
-        s = next((s for s in stations if s.func == "link_send"), None)
-        if s is None:
+        at = next((at for at, s in enumerate(stations) if s.func == "link_send"), -1)
+        if at < 0:
             return None
-        return {"place": s.host, "dev": s.dev, "src": _endpoint(s.saddr, s.sport), "dst": _endpoint(s.daddr, s.dport),
-                "src_letter": self.letters.get((s.saddr, s.sport), ""), "dst_letter": self.letters.get((s.daddr, s.dport), ""),
-                "length": s.length + 14}
+        s = carried = stations[at]
+        found: Obj = {"place": s.host, "dev": s.dev, "length": s.length + 14}
+        if self.outer[at]:
+            wrapped = max(n for n in range(at) if stations[n].func == "vxlan_xmit_one")
+            s = stations[max(wrapped - 1, 0)]
+            found["tunnel"] = {"vni": (stations[wrapped].data or {}).get("vni", 0), "src": _endpoint(carried.saddr, carried.sport),
+                               "dst": _endpoint(carried.daddr, carried.dport)}
+        return {**found, "src": _endpoint(s.saddr, s.sport), "dst": _endpoint(s.daddr, s.dport),
+                "src_letter": self.letters.get((s.saddr, s.sport), ""), "dst_letter": self.letters.get((s.daddr, s.dport), "")}
 
     def _points(self, stations: list[Station]) -> list[Obj]:
         """The addresses at each device the packet entered or left, for the strip below the wide view."""
         out: list[Obj] = []
-        for s in stations:
+        for at, s in enumerate(stations):
             if s.func in ("netif_receive_skb", "link_send", "dev_queue_xmit") and s.dev not in ("lo",):
-                point = {"place": place_name(s.host, s.netns), "dev": s.dev, "addr": self._addr(s)}
+                point: Obj = {"place": place_name(s.host, s.netns), "dev": s.dev, "addr": self._addr(s)}
+                if self.outer[at]:
+                    point["tunnel"] = True
                 if not out or (out[-1]["place"], out[-1]["dev"]) != (point["place"], point["dev"]):
                     out.append(point)
         return out
@@ -289,6 +301,15 @@ class Story:
         if rule is None or rule.verdict not in ("DROP", "REJECT"):
             return None
         return {"table": rule.table, "chain": rule.chain, "rule_no": rule.rule, "verdict": rule.verdict, "comment": rule.what}
+
+
+def _outer(stations: list[Station]) -> list[bool]:
+    """For each station: is the packet inside a tunnel's there?"""
+    out, inside = [], False
+    for s in stations:
+        inside = s.func != "vxlan_rcv" and (inside or s.func == "vxlan_xmit_one")
+        out.append(inside)
+    return out
 
 
 def _first_difference(cluster: Cluster, trace: PacketTrace) -> Obj | None:

@@ -179,3 +179,40 @@ def test_dot_is_a_graph_of_machines_and_pods() -> None:
     assert text.startswith("graph kubenet {\n") and text.endswith("}\n")
     assert '  "default/web-0" -- "node-2" [label="veth1a2b3c4d"];\n' in text
     assert '  "node-2" -- lan [label="40ms, 10mbit, mtu 1400, loss 1%"];\n' in text
+
+
+def _tunnelled() -> dict[str, Any]:
+    """TRACE over two nodes and a tunnel: wrapped on node-1, unwrapped on node-2, which changes nothing."""
+    steps = [
+        *TRACE["steps"][:2],
+        _step(1, "node-1", "vxlan_xmit_one", "", "N → N2", dev="flannel.1", tunnel=True, data={"vni": 1, "remote": "172.18.0.3:8472"}),
+        _step(2, "node-1", "link_send", "", "N → N2", length=110, tunnel=True),
+        _step(30, "node-2", "ip_rcv", "", "N → N2", tunnel=True, hook="INPUT", node="node-2"),
+        _step(30, "node-2", "vxlan_rcv", "", "C → P", dev="flannel.1", data={"vni": 1, "from": "172.18.0.2"}, node="node-2"),
+        _step(30, "node-2", "ip_rcv", "", "C → P", hook="FORWARD", node="node-2"),
+        _step(34, "web-0", "tcp_v4_rcv", "to the listener", "C → P"),
+    ]
+    wire = {"place": "node-1", "dev": "eth0", "length": 124, "src": "10.48.1.5:41000", "dst": "10.48.2.7:8080", "src_letter": "C",
+            "dst_letter": "P", "tunnel": {"vni": 1, "src": "172.18.0.2:40000", "dst": "172.18.0.3:8472"}}
+    socket = {"place": "client", "local": "10.48.1.5:41000", "peer": "10.96.0.1:80", "letter": "V", "state": "SYN-SENT"}
+    return {**TRACE, "steps": steps, "wire": wire, "socket": socket,
+            "points": [{"place": "client", "dev": "eth0", "addr": "C → V"}, {"place": "node-1", "dev": "flannel.1", "addr": "C → P"},
+                       {"place": "node-1", "dev": "eth0", "addr": "N → N2", "tunnel": True},
+                       {"place": "node-2", "dev": "flannel.1", "addr": "C → P"}, {"place": "web-0", "dev": "eth0", "addr": "C → P"}]}
+
+
+def test_a_tunnel_is_told_where_it_begins_and_ends(kubenet: Any, fake: Any) -> None:
+    fake.answers["trace"] = {"trace": _tunnelled()}
+    narrow = kubenet("trace", "client", "web:80", "--width", "80").out
+    wide = kubenet("trace", "client", "web:80", "--width", "120").out
+    for text, width in ((narrow, 80), (wide, 120)):
+        lines = text.splitlines()
+        assert all(len(line) <= width for line in lines)
+        wrapped = next(line for line in lines if "wrapped  TUNNEL" in line)
+        assert "node-1 vxlan" in wrapped and "VNI 1 > 172.18.0.3:8472" in wrapped and "N → N2" in wrapped
+        unwrapped = next(at for at, line in enumerate(lines) if "unwrapped  TUNNEL" in line)
+        assert "IN " in lines[unwrapped - 1] and "N → N2" in lines[unwrapped - 1]
+        assert "FWD" in lines[unwrapped + 1] and "C → P" in lines[unwrapped + 1]
+        assert "The app asked for V, the tunnel carries P, and one table remembers both." in lines
+    assert "| in UDP 172.18.0.2 > 172.18.0.3:8472   |" in narrow
+    assert "| WIRE node-1 eth0     |" in wide and "N → N2   TUNNEL" in wide and "^ unwrapped" in wide

@@ -12,6 +12,7 @@ import yaml
 from kubenet import Cluster
 from kubenet.errors import ManifestError
 from kubenet.fabric.graph import from_manifest
+from kubenet.query.trace import probe_json
 from kubenet.units import SEC
 from kubenet.wire.addr import mac_text
 
@@ -151,3 +152,16 @@ def test_the_same_run_has_the_same_digest_and_another_one_than_host_gw() -> None
 def test_other_modes_are_refused() -> None:
     with pytest.raises(ManifestError, match="spec.cniMode is 'ipip'"):
         from_manifest(topology(cniMode="ipip"))
+
+
+def test_a_trace_knows_where_the_packet_is_inside_another(cluster: Cluster) -> None:
+    """From vxlan_xmit_one() on node-1 to vxlan_rcv() on node-2 the stations' addresses are the nodes'; the wire carries both packets."""
+    probe = cluster.trace_probe("client", "10.48.2.7:8080")
+    cluster.run_until(lambda: probe.done)
+    story = probe_json(cluster, probe)
+    inside = [(step["node"], step["func"]) for step in story["steps"] if step.get("tunnel")]
+    assert inside[0] == ("node-1", "vxlan_xmit_one") and inside[-1][0] == "node-2"
+    assert all("172.18.0.3:8472" in step["after"] for step in story["steps"] if step.get("tunnel"))
+    assert story["wire"]["dst"] == "10.48.2.7:8080" and story["wire"]["tunnel"]["dst"] == "172.18.0.3:8472"
+    assert story["wire"]["length"] == 74 + 50
+    assert [step["hook"] for step in story["steps"] if step["func"] == "nf_conntrack_in" and step.get("tunnel")] == ["OUTPUT", "PREROUTING"]

@@ -274,7 +274,8 @@ def vxlan_xmit_one(vxlan: Vxlan, skb: SkBuff, rdst: VxlanRdst) -> None:
     outer.id, outer.tr, outer.inner, outer.dst = skb.id, skb.tr, skb, dst
     outer.mark = skb.mark if net is vxlan.net else 0  # skb_scrub_packet(xnet)
     if outer.tr is not None:
-        station(outer, "vxlan_xmit_one", f"wrapped by {vxlan.name}: VNI {vni}, to {ip4_text(rdst.remote_ip)}:{port}")
+        s = station(outer, "vxlan_xmit_one", f"wrapped by {vxlan.name}: VNI {vni}, to {ip4_text(rdst.remote_ip)}:{port}")
+        s.dev, s.data = vxlan.name, {"vni": vni, "remote": f"{ip4_text(rdst.remote_ip)}:{port}"}
     length = skb.len
     if ip_local_out(outer):
         vxlan.tx_dropped += 1

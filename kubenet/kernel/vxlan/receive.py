@@ -20,6 +20,7 @@ from kubenet.kernel.skbuff import CSUM_BAD, ETH_HLEN, ETH_P_ARP, ETH_P_IP, PACKE
 from kubenet.kernel.socket.inet import sock_create
 from kubenet.kernel.socket.sock import AF_INET, IPPROTO_UDP, SOCK_DGRAM
 from kubenet.kernel.socket.udp import UdpSock, udp_prot
+from kubenet.wire.addr import ip4_text
 from kubenet.wire.arp import ARPOP_REPLY, ArpHdr
 from kubenet.wire.errors import WireError
 from kubenet.wire.ethernet import EthHdr
@@ -115,7 +116,8 @@ def vxlan_rcv(sk: UdpSock, outer: SkBuff) -> None:
     vxlan.rx_packets += 1
     vxlan.rx_bytes += skb.len
     if skb.tr is not None:
-        station(skb, "vxlan_rcv", f"unwrapped by {vxlan.name}: VNI {vxlan.cfg.vni}")
+        s = station(skb, "vxlan_rcv", f"unwrapped by {vxlan.name}: VNI {vxlan.cfg.vni}")
+        s.data = {"vni": vxlan.cfg.vni, "from": ip4_text(oiph.saddr)}
     return netif_receive_skb(skb)
 
 
