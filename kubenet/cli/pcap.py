@@ -1,8 +1,9 @@
-"""`kubenet pcap`: packets into a pcapng file, for Wireshark or tcpdump -r.
+"""`kubenet pcap`: packets into a pcapng file, for Wireshark or tcpdump -r, and from one (pcap_replay.py).
 
     pcap TARGET[:DEV] -w FILE --for 5s               while time passes
     pcap TARGET[:DEV] -w FILE -- client curl web     while a command runs
     pcap start TARGET[:DEV] ... pcap stop -w FILE    across commands; pcap list
+    pcap replay FILE TARGET[:DEV]                    the other way: a file's frames are received by a device
 
 Looking changes nothing: a capture takes no time and loses no packet.
 """
@@ -18,6 +19,7 @@ import click
 from kubenet.cli.client import Client
 from kubenet.cli.command import Cmd, State, after, namespace_option, state_of
 from kubenet.cli.completion import complete_targets
+from kubenet.cli.pcap_replay import must_not_replay, replay, replay_options, target_and_device
 from kubenet.cli.render import table
 from kubenet.errors import KubenetError, UsageError
 
@@ -25,24 +27,36 @@ from kubenet.errors import KubenetError, UsageError
 @click.command(
     "pcap", cls=Cmd, dashdash=True,
     usage=["pcap TARGET[:DEV] -w FILE --for TIME", "pcap TARGET[:DEV] -w FILE -- POD|NODE COMMAND...",
-           "pcap start TARGET[:DEV] [--name N]", "pcap stop [--name N] -w FILE", "pcap list"],
+           "pcap start TARGET[:DEV] [--name N]", "pcap stop [--name N] -w FILE", "pcap list",
+           "pcap replay FILE TARGET[:DEV] [--speed N | --asap]"],
     examples=[("kubenet pcap node-1:eth0 -w node.pcapng --for 5s", ""),
               ("kubenet pcap client -w c.pcapng -- client curl -s web", ""),
-              ("kubenet pcap start node-1", "all its devices, until ..."), ("kubenet pcap stop -w node.pcapng", "... here")],
-    exits="0 written, 3 not found, 2 wrong usage; with --: the command's own",
+              ("kubenet pcap start node-1", "all its devices, until ..."), ("kubenet pcap stop -w node.pcapng", "... here"),
+              ("kubenet pcap replay real.pcap client:eth0 --dst-mac auto", "what a real machine received"),
+              ("kubenet pcap replay node.pcapng node-2 --interface node-1/eth0 --dst-mac auto", "what node-1 received")],
+    exits="0 done, 3 not found, 2 wrong usage; with --: the command's own",
 )
 @click.argument("words", nargs=-1, required=True, metavar="TARGET[:DEV]", shell_complete=complete_targets)
 @namespace_option
 @click.option("-w", "--write", "file", default="", metavar="FILE", help="the file to write; - is standard output")
 @click.option("--for", "time", default="", metavar="TIME", help="let this much virtual time pass meanwhile")
 @click.option("--name", default="default", metavar="NAME", help="which capture, where several run")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="of `list`: text or json")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="of `list` and `replay`: text or json")
+@replay_options
 @click.pass_context
-def pcap(ctx: click.Context, words: tuple[str, ...], namespace: str, file: str, time: str, name: str, output: str) -> int:
-    """Capture packets at a pod or node. TARGET:DEV is one device, TARGET all of them."""
+def pcap(ctx: click.Context, /, words: tuple[str, ...], namespace: str, file: str, time: str, name: str, output: str,
+         **options: Any) -> int:
+    """Capture packets at a pod or node. TARGET:DEV is one device, TARGET all of them.
+
+    `replay` is the other way: DEV (eth0 if not given) receives the frames of a pcap
+    or pcapng file, at the file's relative times, as if they came from its cable.
+    """
     state = state_of(ctx)
     command = after(ctx)
     verb, rest = words[0], words[1:]
+    if verb == "replay":
+        return replay(state, rest, namespace, output, options, bool(file or time or command))
+    must_not_replay(options)
     if verb == "list" and not rest and command is None:
         return _list(state, output)
     if verb == "start" and len(rest) == 1 and command is None and not file:
@@ -70,12 +84,6 @@ def _need_file(file: str, example: str) -> None:
     folder = os.path.dirname(file) or "."
     if file != "-" and not os.path.isdir(folder):
         raise UsageError(f"there is no directory {folder}")
-
-
-def target_and_device(text: str) -> tuple[str, str]:
-    """`node-1:eth0` is ("node-1", "eth0")."""
-    target, _, dev = text.partition(":")
-    return target, dev
 
 
 def _list(state: State, output: str) -> int:

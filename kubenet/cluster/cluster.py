@@ -37,6 +37,7 @@ from kubenet.cluster.logs import LogSource
 from kubenet.cluster.node import Node
 from kubenet.cluster.pod_env import ServiceEnv
 from kubenet.cluster.probe import Probe
+from kubenet.cluster.replay import FrameReplay, Frames, find_device
 from kubenet.cluster.resolve import address_of, find_container, running_container
 from kubenet.cluster.scheduler import Scheduler
 from kubenet.cluster.settle import settled, unsettled
@@ -371,6 +372,12 @@ class Cluster:
         capture = Capture(self, self.container(target, namespace), dev)
         self.captures.append(capture)
         return capture
+
+    def replay_frames(self, target: str, dev: str, frames: Frames, namespace: str = "default", fix_checksums: bool = False) -> FrameReplay:
+        """Frames begin to be received by a device of a pod or machine. `done` once time has passed."""
+        replay = FrameReplay(find_device(self.container(target, namespace), dev), frames, fix_checksums)
+        replay.start()
+        return replay
 
     def topology_json(self) -> Obj:
         """The map with what runs where."""

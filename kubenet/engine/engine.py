@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kubenet.cluster.cluster import Cluster
+from kubenet.cluster.replay import from_journal
 from kubenet.cluster.store import HISTORY
 from kubenet.engine.checkpoint import Checkpoint, take, thin
 from kubenet.engine.journal import Input, Journal
@@ -184,6 +185,9 @@ class Engine:
                 return self._process(data).kill(int(data["signal"]))
             case "probe":
                 return self.cluster.probe(data)
+            case "frames":
+                return self.cluster.replay_frames(data["target"], data["dev"], from_journal(data["frames"]),
+                                                  data.get("namespace", "default"), bool(data.get("fix_checksums")))
             case "mark":
                 return None
             case "fault":

@@ -1,8 +1,8 @@
 """The journal: a session is a seed plus its inputs, each at (step, time), in one SQLite file.
 
 An input is journaled, then applied, then answered; one that cannot be written is refused, so whatever was answered can be
-replayed. Inputs are API writes, exec, port-forward, their stdin and signals, probes, faults, marks: the position where a run ended,
-which the host decided. Replaying them rebuilds the state bit for bit, with the same digest.
+replayed. Inputs are API writes, exec, port-forward, their stdin and signals, probes, frames of a capture, faults, marks: the position
+where a run ended, which the host decided. Replaying them rebuilds the state bit for bit, with the same digest.
 
 The header says what wrote the file: journal format, kubenet version, a hash of the sources, the Python minor version, seed,
 epoch and topology. On a mismatch nothing is replayed silently: check_header() raises WrongMomentError, which names the

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from kubenet.cluster import replay
 from kubenet.cluster.api.status import ApiError
 from kubenet.cluster.cluster import SETTLE_STEP, Cluster
 from kubenet.cluster.pod_streams import KubeletError, prepare
@@ -505,6 +506,19 @@ class Service:
                                 try_="kubenet pcap start node-1")
         data = capture.stop()
         self.reply({"id": header["id"], "packets": capture.packets}, data)
+
+    def op_pcap_replay(self, header: Header, body: bytes) -> None:
+        """A capture file's frames are received by a device; the answer comes after the last. What cannot be is refused before it is
+        journaled."""
+        target, namespace, name = header["target"], header.get("namespace", "default"), header.get("dev") or "eth0"
+        options = replay.Options(**header.get("options", {}))
+        dev = replay.find_device(self.cluster.container(target, namespace), name)
+        plan = replay.plan_frames(body, options, dev, header.get("file", "the file"))
+        data: Header = {"target": target, "namespace": namespace, "dev": name, "frames": replay.to_journal(plan.frames),
+                        "fix_checksums": options.fix_checksums}
+        running = self._input(header, "frames", data)
+        left_out = {"outgoing": plan.outgoing, "cut": plan.cut, "for_others": plan.for_others, "span_ns": plan.span}
+        self.wait(header, FOREVER, lambda: running.done, lambda ok: {"replay": {**running.json(), **left_out}})
 
     def op_undo(self, header: Header, body: bytes) -> Header | None:
         """Go back before the last commands."""

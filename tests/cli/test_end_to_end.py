@@ -162,6 +162,20 @@ def test_pcap_around_a_command(shared: Shell, tmp_path: Path) -> None:
     assert f"{len(packets)} packets in {file}\n" == shared.err and len(packets) >= 7
 
 
+def test_pcap_replay_is_an_input_that_undo_takes_back(shared: Shell, tmp_path: Path) -> None:
+    """What client received before is received again; the frames are the journal's, so the file may go before undo replays them."""
+    file = tmp_path / "client.pcapng"
+    shared("pcap", "client:eth0", "-w", str(file), "--", "client", "curl", "-s", "http://10.96.0.1/")
+    before = json.loads(shared("status", "-o", "json"))["digest"]
+    found = json.loads(shared("pcap", "replay", str(file), "client:eth0", "-o", "json"))
+    assert found["frames"] > 2 and found["outgoing"] > 2 and (found["place"], found["device"]) == ("client", "eth0")
+    assert json.loads(shared("status", "-o", "json"))["digest"] != before
+    file.unlink()
+    shared("run", "1s")
+    shared("undo", "2")
+    assert json.loads(shared("status", "-o", "json"))["digest"] == before
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
 @pytest.mark.parametrize("words", ["get pods", "get pods,svc -A", "get all", "get nodes -o wide", "get pod web-0 -o yaml",
                                    "get svc web -o json", "get pods -o jsonpath={.items[*].status.podIP}", "get pods -l app=web -L app"])

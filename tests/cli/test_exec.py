@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -135,6 +136,34 @@ def test_pcap_usage(kubenet: Any, fake: Any, words: list[str], monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert kubenet("pcap", *words).code == 2
     assert fake.asked == [] and os.listdir(tmp_path) == []
+
+
+def test_pcap_replay(kubenet: Any, fake: Any, tmp_path: Path) -> None:
+    """The file's bytes go to the session; notes say what was left out or will be dropped."""
+    file = tmp_path / "x.pcap"
+    file.write_bytes(b"PCAP")
+    found = {"place": "node-1", "device": "eth0", "frames": 2, "bytes": 120, "lost": 0, "bad_checksums": 1, "checksums_fixed": False,
+             "took_ns": 1_500_000_000, "first_packet": 7, "last_packet": 9, "outgoing": 3, "cut": 0, "for_others": 2, "span_ns": 5}
+    fake.answers["pcap_replay"] = {"replay": found}
+    shown = kubenet("pcap", "replay", str(file), "node-1:eth0", "--speed", "2", "--dst-mac", "auto")
+    assert shown.out == ("2 frames (120 bytes) received on node-1 eth0 in 1.500000s\n"
+                         "packets 7 to 9: kubenet trace --packet 7\n")
+    assert [line.split()[1] for line in shown.err.splitlines()] == ["3", "2", "1"]
+    asked = fake.asked[0]
+    assert (asked["op"], asked["target"], asked["dev"], asked["body"]) == ("pcap_replay", "node-1", "eth0", b"PCAP")
+    assert asked["options"] == {"speed": 2.0, "asap": False, "dst_mac": "auto", "interface": "", "outgoing": False, "limit": 0,
+                                "fix_checksums": False}
+    assert json.loads(kubenet("pcap", "replay", str(file), "client", "--asap", "-o", "json").out) == found
+    assert fake.asked[1]["dev"] == "" and fake.asked[1]["options"]["asap"]
+
+
+@pytest.mark.parametrize("words, code", [
+    (["replay"], 2), (["replay", "x"], 2), (["replay", "x", "node-1", "-w", "y"], 2), (["replay", "x", "node-1", "--for", "5s"], 2),
+    (["replay", "x", "node-1", "--asap", "--speed", "2"], 2), (["replay", "nosuch", "node-1"], 1), (["list", "--asap"], 2),
+    (["node-1", "-w", "x", "--for", "5s", "--dst-mac", "auto"], 2), (["replay", "x", "node-1", "--limit", "-1"], 2),
+])
+def test_pcap_replay_usage(kubenet: Any, fake: Any, words: list[str], code: int) -> None:
+    assert kubenet("pcap", *words).code == code and fake.asked == []
 
 
 def test_threads_of_the_fake_are_daemons() -> None:

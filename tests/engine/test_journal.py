@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubenet.cluster.replay import to_journal
 from kubenet.engine import frames
 from kubenet.engine.checkpoint import KEEP, NEWEST, Checkpoint, thin
 from kubenet.engine.engine import Engine
@@ -144,3 +145,26 @@ def test_checkpoints_thin_out_with_age() -> None:
     assert len(seqs) == KEEP and seqs[0] == 0 and seqs[-NEWEST:] == list(range(500 - NEWEST, 500))
     gaps = [b - a for a, b in zip(seqs, seqs[1:], strict=False)]
     assert max(gaps[:4]) > max(gaps[-4:])
+
+
+def test_replayed_frames_are_in_the_journal(tmp_path: Path) -> None:
+    """The journal alone rebuilds what the frames of a capture did."""
+    journal = _journal(tmp_path)
+    engine = Engine(journal, build)
+    engine.can_fork = False
+    engine.start({"seed": 7, "epoch": 0, "topology": None})
+    mac = engine.cluster.nodes["node-1"].net.devs["eth0"].addr.to_bytes(6, "big")
+    arp = mac + bytes.fromhex("020000000009080600010800060400010200000000090a3001090000000000000a300105")
+    ping = mac + bytes.fromhex("0200000000090800450000200001000040012276ac120064ac1200020800f7fd0001000161626364")
+    running = engine.put("frames", {"target": "node-1", "dev": "eth0", "frames": to_journal([(0, arp), (5_000_000, ping)])})
+    while not running.done:
+        engine.cluster.loop.run()
+    engine.mark()
+    digest, received = engine.cluster.digest(), running.received
+    assert received == 2
+    again = Engine(Journal(journal.path), build)
+    again.can_fork = False
+    again.start({})
+    assert again.cluster.digest() == digest
+    for one in (engine, again):
+        one.cluster.close()

@@ -16,7 +16,8 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.dev.device import IFF_UP, eth_type_trans, netif_receive_skb, oserror, skb_scrub_packet
-from kubenet.kernel.skbuff import CSUM_BAD, ETH_HLEN, ETH_P_ARP, ETH_P_IP, PACKET_HOST, DropReason, SkBuff, drop, station
+from kubenet.kernel.dev.inject import skb_from_frame
+from kubenet.kernel.skbuff import ETH_HLEN, ETH_P_ARP, ETH_P_IP, PACKET_HOST, DropReason, SkBuff, drop, station
 from kubenet.kernel.socket.inet import sock_create
 from kubenet.kernel.socket.sock import AF_INET, IPPROTO_UDP, SOCK_DGRAM
 from kubenet.kernel.socket.udp import UdpSock, udp_prot
@@ -24,7 +25,7 @@ from kubenet.wire.addr import ip4_text
 from kubenet.wire.arp import ARPOP_REPLY, ArpHdr
 from kubenet.wire.errors import WireError
 from kubenet.wire.ethernet import EthHdr
-from kubenet.wire.packet import ParsedFrame, bytes_to_frame, frame_len
+from kubenet.wire.packet import ParsedFrame, bytes_to_frame
 from kubenet.wire.vxlan import VXLAN_HLEN, parse_vxlan
 
 if TYPE_CHECKING:
@@ -135,12 +136,8 @@ def _inner(outer: SkBuff) -> tuple[SkBuff | ParsedFrame | None, int | None]:
 
 def _from_bytes(vxlan: Vxlan, outer: SkBuff, frame: ParsedFrame) -> SkBuff:
     """The inner frame as a packet, where it was parsed from bytes (the outer one had been in pieces)."""
-    length = frame_len(None, frame.l3, frame.l4, frame.inner, frame.payload)
-    proto = frame.eth.proto if frame.eth is not None else 0
-    skb = SkBuff(vxlan.net, proto, frame.l3, frame.l4, frame.payload, len(frame.payload), length)
-    skb.eth, skb.inner, skb.id = frame.eth, frame.inner, outer.id
-    if not frame.csum_ok:
-        skb.csum = CSUM_BAD
+    skb = skb_from_frame(vxlan.net, frame)
+    skb.id = outer.id
     return skb
 
 
