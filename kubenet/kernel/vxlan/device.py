@@ -38,11 +38,12 @@ from kubenet.kernel.dev.device import (
     unregister_netdevice,
 )
 from kubenet.kernel.dev.gso import skb_gso_network_seglen
+from kubenet.kernel.ipv4.icmp import quote_of
 from kubenet.kernel.ipv4.neigh import NUD_CONNECTED, NUD_PERMANENT, NUD_REACHABLE
 from kubenet.kernel.ipv4.output import ip_local_out, ip_select_ident
 from kubenet.kernel.ipv4.pmtu import ip_rt_update_pmtu
-from kubenet.kernel.ipv4.route import Dst, dst_mtu, ip_route_output_key, is_multicast
-from kubenet.kernel.skbuff import ETH_HLEN, ETH_P_ARP, ETH_P_IP, DropReason, SkBuff, drop, station
+from kubenet.kernel.ipv4.route import BROADCAST, dst_mtu, ip_route_output_key, is_multicast
+from kubenet.kernel.skbuff import ETH_HLEN, ETH_P_ARP, ETH_P_IP, DropReason, SkBuff, arm, drop, station
 from kubenet.kernel.vxlan.fdb import (
     ALL_ZEROS,
     NLM_F_APPEND,
@@ -57,7 +58,10 @@ from kubenet.sim.rng import hash64
 from kubenet.units import SEC
 from kubenet.wire.addr import ip4_text, mac_text
 from kubenet.wire.arp import ARPOP_REQUEST
-from kubenet.wire.ipv4 import IP_DF, IPPROTO_TCP, IPPROTO_UDP, IpHdr
+from kubenet.wire.ethernet import EthHdr
+from kubenet.wire.icmp import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, IcmpHdr, icmp_is_error
+from kubenet.wire.ipv4 import IP_DF, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IpHdr
+from kubenet.wire.packet import quote_len
 from kubenet.wire.udp import UdpHdr, UdpHdrNoCheck
 from kubenet.wire.vxlan import VXLAN_HLEN, VXLAN_PORT, VxlanHdr, build_vxlan
 
@@ -68,6 +72,7 @@ VXLAN_HEADROOM = 20 + 8 + VXLAN_HLEN + ETH_HLEN  # 50
 DF_UNSET, DF_SET, DF_INHERIT = 0, 1, 2
 TOS_INHERIT = 1
 AF_INET = 2
+ICMP_ROOM = 576 - 20 - 8  # RFC 1812 4.3.2.3
 INET_ECN_MASK, INET_ECN_ECT_0, INET_ECN_CE = 3, 2, 3
 
 
@@ -260,7 +265,9 @@ def vxlan_xmit_one(vxlan: Vxlan, skb: SkBuff, rdst: VxlanRdst) -> None:
             vxlan.tx_errors += 1
             return drop(skb, DropReason.VXLAN_VNI_NOT_FOUND)
         return vxlan_encap_bypass(skb, vxlan, other)
-    _check_pmtu(vxlan, skb, dst)
+    mtu = dst_mtu(dst) - VXLAN_HEADROOM
+    if skb_gso_network_seglen(skb) > mtu and skb.protocol == ETH_P_IP and skb_tunnel_check_pmtu(vxlan, skb, mtu):
+        return None
     plen = VXLAN_HLEN + ETH_HLEN + skb.len
     ttl = old.ttl if cfg.ttl_inherit and old is not None else cfg.ttl
     ttl = ttl or (1 if is_multicast(rdst.remote_ip) else net.sysctl.ipv4.ip_default_ttl)
@@ -295,14 +302,39 @@ def _no_route(vxlan: Vxlan, skb: SkBuff, error: int) -> None:
     drop(skb, DropReason.IP_OUTNOROUTES)
 
 
-def _check_pmtu(vxlan: Vxlan, skb: SkBuff, outer: Dst) -> None:
-    """An inner packet too large for the way out makes its own route's MTU smaller; it is sent all the same.
+def skb_tunnel_check_pmtu(vxlan: Vxlan, skb: SkBuff, mtu: int) -> bool:
+    """An inner packet is too large for the way out: its own route's MTU gets smaller, and it is sent all the same; but a bridge
+    port has no such route, so the sender is told in the name of the receiver, and the packet ends (True).
 
-    simplified: a bridge port's sender is sent no ICMP error. Linux: skb_tunnel_check_pmtu().
+    Linux: skb_tunnel_check_pmtu(), iptunnel_pmtud_check_icmp().
     """
-    mtu = dst_mtu(outer) - VXLAN_HEADROOM
-    if skb_gso_network_seglen(skb) > mtu and skb.dst is not None and skb.protocol == ETH_P_IP:
+    if skb.dst is not None:
         ip_rt_update_pmtu(skb.net, skb.dst, skb.ip.daddr, mtu)
+    ip = skb.ip
+    if vxlan.br_port is None or mtu < 576 or ip.frag != IP_DF or _nobodys(ip.saddr) or is_multicast(ip.daddr) or ip.daddr == BROADCAST:
+        return False
+    if ip.proto == IPPROTO_ICMP and skb.l4 is not None and icmp_is_error(skb.l4.type):
+        return False
+    vxlan_encap_bypass(iptunnel_pmtud_build_icmp(skb, mtu), vxlan, vxlan, snoop=False)
+    drop(skb, DropReason.PKT_TOO_BIG)
+    return True
+
+
+def _nobodys(saddr: int) -> bool:
+    return saddr >> 24 in (0, 127) or is_multicast(saddr) or saddr == BROADCAST
+
+
+def iptunnel_pmtud_build_icmp(skb: SkBuff, mtu: int) -> SkBuff:
+    """The frame with the ICMP error: 576 bytes of it at most, addresses exchanged, DF, TTL 64 (observed on 6.18)."""
+    assert skb.eth is not None
+    quote = quote_of(skb, ICMP_ROOM)
+    length = quote_len(quote)
+    ip = IpHdr(skb.ip.daddr, skb.ip.saddr, IPPROTO_ICMP, 0, IP_DF, 64)
+    error = SkBuff(skb.net, ETH_P_IP, ip, IcmpHdr(ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu), b"", length, 28 + length)
+    error.eth = EthHdr(skb.eth.src, skb.eth.dst, ETH_P_IP)
+    error.inner = quote
+    arm(error, False)
+    return error
 
 
 def ip_tunnel_ecn_encap(tos: int, inner: Any) -> int:

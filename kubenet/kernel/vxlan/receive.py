@@ -154,11 +154,11 @@ def ip_ecn_decapsulate(outer: int, skb: SkBuff) -> bool:
     return True
 
 
-def vxlan_encap_bypass(skb: SkBuff, src: Vxlan, dst: Vxlan) -> None:
+def vxlan_encap_bypass(skb: SkBuff, src: Vxlan, dst: Vxlan, snoop: bool = True) -> None:
     """The VTEP is this machine: the frame crosses to the other device without being wrapped. Linux: vxlan_encap_bypass()."""
     assert skb.eth is not None
     length = skb.len + ETH_HLEN
-    if dst.cfg.learning:
+    if dst.cfg.learning and snoop:
         dst.fdb.snoop(skb.eth.src, LOOPBACK, bool(dst.flags & IFF_UP))
     src.tx_packets += 1
     src.tx_bytes += length

@@ -8,6 +8,7 @@ import pytest
 from netlab import Lab
 
 from kubenet.fabric.capture import Recorder
+from kubenet.kernel.dev.bridge import Bridge
 from kubenet.kernel.dev.device import dev_change_flags, dev_set_mtu, unregister_netdevice
 from kubenet.kernel.ipv4.arp import arp_send
 from kubenet.kernel.ipv4.devinet import inet_addr_add
@@ -233,3 +234,33 @@ def test_entries_have_a_limit() -> None:
         pair.va.fdb.update(1 << 42, VxlanRdst(B), NUD_PERMANENT, NEW)
     assert pair.ping() == ["64 bytes from 10.9.0.2: ttl=64"]
     assert pair.va.fdb.ageing == 300 * SEC
+
+
+def test_a_bridged_sender_is_told_by_the_tunnel_in_the_receivers_name() -> None:
+    """Two bridges joined by VXLAN, MTU 1500 everywhere. $ ping -M do -s 1472: `From 10.9.0.2 Frag needed and DF set (mtu = 1450)`, an
+    ICMP error of 576 bytes, [DF], ttl 64, whose MACs are exchanged; without DF the echo arrives, in outer fragments."""
+    lab = Lab()
+    nets = [lab.ns(f"vx{n}") for n in "ab"]
+    lab.cable(nets[0], "u0", "172.18.0.2/16", nets[1], "u0", "172.18.0.3/16")
+    pods, ports = [], []
+    for net, mine, other, addr in ((nets[0], A, B, "10.9.0.1/24"), (nets[1], B, A, "10.9.0.2/24")):
+        bridge = Bridge(net, "br0")
+        dev_change_flags(bridge, True)
+        pods.append(lab.ns("pod-" + net.name))
+        port, _ = lab.cable(net, "p0", "", pods[-1], "eth0", addr)
+        dev = Vxlan(net, "v0", VxlanConfig(42, port=4789, local=mine, remote=other))
+        dev_change_flags(dev, True)
+        for one in (port, dev):
+            bridge.add_port(one)
+        ports.append(dev)
+    assert lab.ping(pods[0], "10.9.0.2", wait=1) == ["64 bytes from 10.9.0.2: ttl=64"]
+    seen = Recorder()
+    seen.attach(pods[0].devs["eth0"])
+    before = counters(ports[0])
+    assert lab.ping(pods[0], "10.9.0.2", size=1472, wait=1) == ["From 10.9.0.2 Frag needed and DF set (mtu = 1450)"]
+    sent, error = (skb for _, _, _, skb in seen.frames if skb.protocol == ETH_P_IP)
+    assert (error.len, error.ip.ttl, error.ip.frag, error.ip.id, error.ip.tos) == (576, 64, 0x4000, 0, 0)
+    assert (error.eth.src, error.eth.dst) == (sent.eth.dst, sent.eth.src)
+    after = counters(ports[0])
+    assert [b - a for a, b in zip(before, after, strict=True)] == [590, 1, 590, 1, 0, 0, 0]
+    assert lab.ping(pods[0], "10.9.0.2", size=1472, df=False) == ["1480 bytes from 10.9.0.2: ttl=64"]
