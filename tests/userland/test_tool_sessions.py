@@ -83,3 +83,26 @@ def test_ranges_of_a_set(lab: Any) -> None:
     assert lab.run(box, "ipset add e 10.0.0.0/24,tcp:1-100; ipset list e | grep -c '^10'").out == "25600\n"
     assert lab.run(box, "ipset create b bitmap:ip range 10.0.0.0-10.1.0.0").err == \
         "ipset v7.17: The range you specified exceeds the size limit of the set type\n"
+
+
+UNLIKE = re.compile(r"(?<= id=)\d+|(?<=<id>)\d+|(?<=<timeout>)\d+|(?<= -t )\d+|\b\d{2,6} (?=ESTAB|src=)")
+
+
+def test_conntrack_as_recorded(lab: Any) -> None:
+    """conntrack 1.4.7 on Linux 6.18, with a TCP and a UDP connection and some made by hand: lists, filters, errors, exit codes. The seconds
+    left, the ids (a hash with a random key) and the order are the machine's own."""
+    box = lab.pod("tracked", "10.48.1.5")
+    lab.run(box, "iptables -A INPUT -m conntrack --ctstate NEW")
+    for number, pipe in enumerate(["sleep 1000 | nc -lk 127.0.0.1 9000", "sleep 1000 | nc -lku 127.0.0.1 5300",
+                                   "sleep 1000 | nc -p 40001 127.0.0.1 9000", "(echo x; sleep 1000) | nc -u -p 40002 127.0.0.1 5300"]):
+        lab.run(box, f"({pipe}) >/dev/null 2>&1 &")
+        if number == 1:
+            lab.run(box, "sleep 0.5")
+    lab.run(box, "sleep 0.7")
+    differ = []
+    for command, printed, code in session("conntrack.txt"):
+        result = lab.run(box, command + " 2>&1")
+        ours, theirs = (sorted(UNLIKE.sub("N", text).splitlines()) for text in (result.out, printed))
+        if (ours, result.code) != (theirs, code):
+            differ.append(f"$ {command}\n-- recorded, exit {code}\n{printed}-- ours, exit {result.code}\n{result.out}")
+    assert not differ, "\n".join(differ)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kubenet.kernel.netfilter.conntrack.entry import NfConn
+from kubenet.kernel.netfilter.conntrack.entry import IPS_SEEN_REPLY, NfConn
 from kubenet.kernel.netfilter.conntrack.text import state_name
 from kubenet.kernel.netfilter.conntrack.tuple import AF_INET
 from kubenet.wire.addr import in_prefix
@@ -43,6 +43,7 @@ class Filter:
     mark: tuple[int, int] | None = None  # value and mask
     zone: int | None = None
     status: int = 0  # IPS_* bits that must be set
+    unreplied: bool = False  # and IPS_SEEN_REPLY must not
     snat: tuple[int, ...] | None = None
     dnat: tuple[int, ...] | None = None
     any_nat: tuple[int, ...] | None = None
@@ -86,6 +87,7 @@ def matches(ct: NfConn, want: Filter) -> bool:
                (want.icmp_code, orig[3] & 0xFF), (want.icmp_id, orig[1]), (want.zone, ct.zone.id)))
         and _in(orig[0], want.orig_src, bits) and _in(orig[2], want.orig_dst, bits)
         and _in(reply[0], want.reply_src, bits) and _in(reply[2], want.reply_dst, bits)
+        and not (want.unreplied and ct.status & IPS_SEEN_REPLY)
         and (want.state is None or state_name(ct) == want.state)
         and (want.mark is None or ct.mark & want.mark[1] == want.mark[0])
         and ct.status & want.status == want.status

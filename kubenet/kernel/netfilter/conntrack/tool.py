@@ -1,10 +1,10 @@
-"""The conntrack command, version 1.4.7: -L -G -D -F -C -S -V -h with their filters and error texts.
+"""The conntrack command, version 1.4.7: -L -G -D -I -A -F -C -S -V -h with their filters and error texts.
 
     conntrack_command(net, ["-L", "-p", "udp", "-d", "10.96.0.10"]) -> (exit code, stdout, stderr)
 
 The listing goes to stdout, "N flow entries have been shown." to stderr, as the real one does; 0 entries deleted is
 exit 1. Options and their texts were read off the real tool. -E is the caller's loop: it follows net.watchers and prints
-event_line(). Left out: -I -U -A -R (entries made by hand), -o xml, the expectation table (always empty: no helpers).
+event_line(). Left out: -U, -R and -M, the expectation table (always empty: no helpers).
 
 Sources: conntrack-tools 1.4.7 src/conntrack.c, its manual page and its output on Linux 6.18.
 """
@@ -17,6 +17,7 @@ from kubenet.kernel.netfilter.conntrack.entry import IPS_ASSURED, IPS_EXPECTED, 
 from kubenet.kernel.netfilter.conntrack.select import Filter, matches, select
 from kubenet.kernel.netfilter.conntrack.table import STATS
 from kubenet.kernel.netfilter.conntrack.text import conntrack_line, save_line
+from kubenet.kernel.netfilter.conntrack.tool_create import create, xml
 from kubenet.kernel.netfilter.conntrack.tuple import AF_INET, AF_INET6
 from kubenet.kernel.netfilter.core import nf_ready
 from kubenet.wire.addr import parse_addr, parse_cidr
@@ -29,10 +30,11 @@ TRY = "Try `conntrack -h' or 'conntrack --help' for more information.\n"
 PROTOCOLS = {"tcp": 6, "udp": 17, "udplite": 136, "sctp": 132, "icmp": 1, "icmpv6": 58, "dccp": 33, "gre": 47}
 STATES = ("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "LISTEN")
 STATUS_BITS = {"ASSURED": IPS_ASSURED, "SEEN_REPLY": IPS_SEEN_REPLY, "FIXED_TIMEOUT": IPS_FIXED_TIMEOUT,
-               "EXPECTED": IPS_EXPECTED, "UNSET": 0, "SRC_NAT": 0, "DST_NAT": 0, "OFFLOAD": 1 << 14, "HW_OFFLOAD": 1 << 15}
+               "EXPECTED": IPS_EXPECTED, "UNSET": 0, "UNREPLIED": 0, "SRC_NAT": 0, "DST_NAT": 0, "OFFLOAD": 1 << 14, "HW_OFFLOAD": 1 << 15}
 OUTPUTS = ("xml", "extended", "timestamp", "id", "ktimestamp", "labels", "userspace", "save")
 
-COMMANDS = {"-L": "L", "--dump": "L", "-G": "G", "--get": "G", "-D": "D", "--delete": "D", "-F": "F", "--flush": "F",
+COMMANDS = {"-I": "I", "--create": "I", "-A": "A", "--add": "A",
+            "-L": "L", "--dump": "L", "-G": "G", "--get": "G", "-D": "D", "--delete": "D", "-F": "F", "--flush": "F",
             "-C": "C", "--count": "C", "-S": "S", "--stats": "S", "-E": "E", "--event": "E", "-V": "V", "--version": "V",
             "-h": "h", "--help": "h"}
 # spelling -> (field, takes a value: 0 no, 1 yes, 2 perhaps)
@@ -45,6 +47,7 @@ OPTIONS = {
     "--status": ("status", 1), "-o": ("output", 1), "--output": ("output", 1), "-e": ("events", 1),
     "--event-mask": ("events", 1), "-z": ("zero", 0), "--zero": ("zero", 0), "-n": ("snat", 2), "--src-nat": ("snat", 2),
     "-g": ("dnat", 2), "--dst-nat": ("dnat", 2), "-j": ("any_nat", 2), "--any-nat": ("any_nat", 2), "-b": ("buffer", 1),
+    "-t": ("timeout", 1), "--timeout": ("timeout", 1),
     "--buffer-size": ("buffer", 1), "--mask-src": ("mask_src", 1), "--mask-dst": ("mask_dst", 1),
 }
 PORT_OPTIONS = {
@@ -67,7 +70,7 @@ class UsageError(Exception):
 class Request:
     """A parsed command line."""
 
-    __slots__ = ("command", "table", "want", "output", "zero", "events", "used")
+    __slots__ = ("command", "table", "want", "output", "zero", "events", "used", "timeout")
 
     def __init__(self) -> None:
         self.command: str = ""
@@ -77,6 +80,7 @@ class Request:
         self.zero: bool = False
         self.events: tuple[str, ...] = ("NEW", "UPDATE", "DESTROY")
         self.used: list[str] = []
+        self.timeout: int | None = None
 
 
 # -- the command line
@@ -147,10 +151,11 @@ def _set(req: Request, name: str, text: str) -> None:
         if net is not None:
             setattr(want, field, (net[0], bin(_address(text)[1]).count("1")))
     elif name in ("snat", "dnat", "any_nat"):
-        setattr(want, name, (_address(text)[1],) if text else ())
+        host, _, port = text.partition(":") if text.count(":") == 1 else (text, "", "")
+        setattr(want, name, (_address(host)[1], *([_number(port)] if port else [])) if text else ())
     elif name == "family":
         if text not in ("ipv4", "ipv6"):
-            raise UsageError(f"unknown `{text}' address family")
+            raise UsageError(f"`{text}' unsupported protocol")
         family = AF_INET if text == "ipv4" else AF_INET6
         if want.family not in (None, family):
             raise UsageError("mismatched address family")
@@ -159,7 +164,8 @@ def _set(req: Request, name: str, text: str) -> None:
         mark, _, mask = text.partition("/")
         want.mark = (_number(mark), _number(mask) if mask else 0xFFFFFFFF)
     elif name == "status":
-        want.status = sum({STATUS_BITS[w] for w in _words(text, tuple(STATUS_BITS))})
+        words = _words(text, tuple(STATUS_BITS))
+        want.status, want.unreplied = sum({STATUS_BITS[w] for w in words}), "UNREPLIED" in words
     elif name == "output":
         req.output += _words(text.lower(), OUTPUTS)
     elif name == "events":
@@ -170,6 +176,8 @@ def _set(req: Request, name: str, text: str) -> None:
         if text.upper() not in STATES:
             raise UsageError(f"unknown TCP state `{text}'")
         want.state = "SYN_SENT2" if text.upper() == "LISTEN" else text.upper()
+    elif name == "timeout":
+        req.timeout = _number(text)
     elif name == "zero":
         req.zero = True
     elif name not in ("buffer", "proto"):
@@ -236,6 +244,8 @@ def _entries(net: NetNamespace, req: Request) -> list[NfConn]:
 
 def _lines(net: NetNamespace, req: Request, entries: list[NfConn]) -> str:
     now = net.loop.now
+    if "xml" in req.output:
+        return xml(entries, now)
     if "save" in req.output:
         return "".join(save_line(ct, now) + "\n" for ct in entries)
     return "".join(conntrack_line(ct, now, req.output) + "\n" for ct in entries)
@@ -258,12 +268,36 @@ def _list(net: NetNamespace, req: Request) -> tuple[int, str, str]:
 
 def _get(net: NetNamespace, req: Request) -> tuple[int, str, str]:
     want = req.want
+    if want.proto is None:
+        raise UsageError("You need to supply the `--protonum' option for this command")
     if (want.orig_src is None or want.orig_dst is None) and (want.reply_src is None or want.reply_dst is None):
         raise UsageError("you have to specify `--src' and `--dst'")
     entries = _entries(net, req)[:1]
     if not entries:
         raise UsageError("Operation failed: such conntrack doesn't exist", 1)
-    return 0, _lines(net, req, entries), _done(1, "flow entries have been shown")
+    held = _lines(net, req, entries).replace(" use=1", " use=2")  # by the answer that is being written
+    return 0, held, _done(1, "flow entries have been shown")
+
+
+def _create(net: NetNamespace, req: Request) -> tuple[int, str, str]:
+    """-I, and -A, which says it in another word. Tool: do_command_ct() CT_CREATE, CT_ADD."""
+    want = req.want
+    for option, value in (("protonum", want.proto), ("timeout", req.timeout)):
+        if value is None:
+            raise UsageError(f"You need to supply the `--{option}' option for this command")
+    if want.orig_src is None or want.orig_dst is None:
+        raise UsageError("you have to specify `--src' and `--dst'")
+    if want.proto == 6 and want.state is None:
+        raise UsageError("You need to supply the `--state' option for this command")
+    if want.proto in (6, 17, 132, 136) and (want.sport is None or want.dport is None):
+        raise UsageError("you have to specify `--sport' and `--dport'")
+    assert req.timeout is not None
+    made = net.ct is not None and create(net, want, req.timeout) is not None
+    if req.command == "A":
+        return 0, "", _done(int(made), "flow entries have been added")
+    if not made:
+        raise UsageError("Operation failed: Such conntrack exists, try -U to update", 1)
+    return 0, "", _done(1, "flow entries have been created")
 
 
 def _delete(net: NetNamespace, req: Request) -> tuple[int, str, str]:
@@ -314,7 +348,8 @@ def event_line(net: NetNamespace, argv: list[str], event: str, ct: NfConn) -> st
     return conntrack_line(ct, net.loop.now, req.output, event)
 
 
-_COMMANDS = {"L": _list, "G": _get, "D": _delete, "F": _flush, "C": _count, "S": _stats, "E": _events, "V": _version,
+_COMMANDS = {"I": _create, "A": _create,
+             "L": _list, "G": _get, "D": _delete, "F": _flush, "C": _count, "S": _stats, "E": _events, "V": _version,
              "h": _help, "": _help}
 
 HELP = """Command line interface for the connection tracking system. Version 1.4.7
@@ -324,6 +359,7 @@ Commands:
   -L [table] [options]\t\tList conntrack or expectation table
   -G [table] parameters\t\tGet conntrack or expectation
   -D [table] parameters\t\tDelete conntrack or expectation
+  -I [table] parameters\t\tCreate a conntrack or expectation
   -E [table] [options]\t\tShow events
   -F [table]\t\t\tFlush table
   -C [table]\t\t\tShow counter
@@ -338,7 +374,7 @@ Conntrack parameters and options:
   -m, --mark mark\t\t\tSet mark
   -e, --event-mask eventmask\t\tEvent mask, eg. NEW,DESTROY
   -z, --zero \t\t\t\tZero counters while listing
-  -o, --output type[,...]\t\tOutput format, eg. extended
+  -o, --output type[,...]\t\tOutput format, eg. xml
 
 Common parameters and options:
   -s, --src, --orig-src ip\t\tSource address from original direction
@@ -347,6 +383,7 @@ Common parameters and options:
   -q, --reply-dst ip\t\tDestination address from reply direction
   -p, --protonum proto\t\tLayer 4 Protocol, eg. 'tcp'
   -f, --family proto\t\tLayer 3 Protocol, eg. 'ipv6'
+  -t, --timeout timeout\t\tSet timeout
   -u, --status status\t\tSet status, eg. ASSURED
   -w, --zone value\t\tSet conntrack zone
   --mask-src ip\t\t\tSource mask address
