@@ -22,6 +22,8 @@ from kubenet.kernel.socket.inet import inet_register_protosw
 from kubenet.kernel.socket.sock import (
     IPPROTO_ICMP,
     IPPROTO_IP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
     MSG_PEEK,
     POLLERR,
     POLLIN,
@@ -38,10 +40,13 @@ from kubenet.kernel.socket.sock import (
     raise_sock_error,
 )
 from kubenet.kernel.socket.udp import udp_truesize
+from kubenet.wire.checksum import csum_fold, csum_partial, pseudo_header4
 from kubenet.wire.errors import WireError
 from kubenet.wire.icmp import ICMP_HLEN, IcmpHdr, build_icmp, parse_icmp
 from kubenet.wire.ipv4 import parse_ipv4
 from kubenet.wire.packet import frame_to_bytes
+from kubenet.wire.tcp import parse_tcp
+from kubenet.wire.udp import parse_udp
 
 if TYPE_CHECKING:
     from kubenet.kernel.netns import NetNamespace
@@ -200,10 +205,12 @@ class RawProto(Proto):
             except WireError:
                 raise oserror(EINVAL) from None
             protocol, ttl, tos, body = ip.proto, ip.ttl, ip.tos, data[20 + len(ip.options) :]
-        l4: IcmpHdr | None = None
+        dst = sk.af_ops.route(sk.net, sk, daddr, sk.saddr, sk.bound_dev)
+        l4: Any = None
         if protocol == IPPROTO_ICMP and len(body) >= ICMP_HLEN:
             l4, body = parse_icmp(body), body[ICMP_HLEN:]
-        dst = sk.af_ops.route(sk.net, sk, daddr, sk.saddr, sk.bound_dev)
+        elif protocol in (IPPROTO_TCP, IPPROTO_UDP):
+            l4, body = _transport(protocol, sk.saddr or dst.prefsrc, daddr, body)
         _send(sk, daddr, protocol, l4, body, dst, ttl, tos)
         return len(data)
 
@@ -310,7 +317,22 @@ def _destination(sk: Sock, addr: tuple[int, int] | None) -> int:
     return sk.daddr
 
 
-def _send(sk: Sock, daddr: int, protocol: int, l4: IcmpHdr | None, body: bytes, dst: Any, ttl: int, tos: int) -> None:
+def _transport(protocol: int, saddr: int, daddr: int, data: bytes) -> tuple[Any, bytes]:
+    """(header, payload) of a segment or datagram that somebody built; bytes that are none, or whose checksum is wrong, stay bytes:
+    no receiver will take them."""
+    pseudo = pseudo_header4(saddr, daddr, protocol, len(data))
+    try:
+        if protocol == IPPROTO_TCP:
+            tcp = parse_tcp(data)
+            return (tcp, data[tcp.doff:]) if csum_fold(csum_partial(data, pseudo)) == 0 else (None, data)
+        udp = parse_udp(data)
+        good = data[6:8] == bytes(2) or csum_fold(csum_partial(data, pseudo)) == 0
+        return (udp, data[8:]) if good else (None, data)
+    except WireError:
+        return None, data
+
+
+def _send(sk: Sock, daddr: int, protocol: int, l4: Any, body: bytes, dst: Any, ttl: int, tos: int) -> None:
     error = sk.af_ops.send_datagram(sk.net, sk, sk.saddr or dst.prefsrc, daddr, protocol, l4, body, dst, ttl, tos, sk.pmtudisc)
     if error < 0:
         raise oserror(-error)

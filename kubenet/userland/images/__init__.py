@@ -28,7 +28,7 @@ BUSYBOX = SHELL + " ash wget nslookup nc ping traceroute ip ifconfig route arp n
 DEBIAN = SHELL + " bash dash getent"
 NET = "curl dig host getent ss ip nstat sysctl tcpdump conntrack iptables iptables-save iptables-restore iptables-legacy " \
       "iptables-legacy-save iptables-legacy-restore iptables-nft ip6tables ip6tables-save ip6tables-restore ethtool bridge ncat " \
-      "netcat many-connect ping traceroute arping nslookup nc wget netstat ifconfig route arp dmesg strace ipset"
+      "netcat many-connect ping traceroute tracepath arping nslookup nc wget netstat ifconfig route arp dmesg strace ipset"
 
 
 @dataclass

@@ -1,8 +1,7 @@
-"""ping, traceroute, arping.
+"""ping.
 
 ping uses a raw ICMP socket (root's way in iputils), so it sees errors that routers send: "Destination Host Unreachable",
-"Time to live exceeded", "Frag needed". Texts are iputils 20221126's. traceroute sends UDP from port 33434 up with growing TTL and
-reads its error queue. Source: ping(8), traceroute(8), observed output.
+"Time to live exceeded", "Frag needed". Texts are iputils 20221126's. Source: ping(8), observed output.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from errno import EMSGSIZE
 
 from kubenet.units import MSEC, SEC
 from kubenet.userland.process import Process
-from kubenet.userland.resolver import ResolveError, lookup, reverse_lookup
+from kubenet.userland.resolver import ResolveError, lookup
 from kubenet.userland.syscalls import AF_INET, SOCK_DGRAM, SOCK_RAW
 from kubenet.userland.tools import tool
 from kubenet.userland.tools.coreutils import seconds
@@ -25,6 +24,61 @@ UNREACHABLE = {0: "Destination Net Unreachable", 1: "Destination Host Unreachabl
                9: "Destination Net Prohibited", 10: "Destination Host Prohibited", 13: "Packet filtered"}
 IP_TTL, IP_RECVERR, IP_MTU_DISCOVER, IP_MTU = 2, 11, 10, 14
 POLLIN, POLLERR = 1, 8
+SOL_SOCKET, SO_BROADCAST, SO_BINDTODEVICE = 1, 6, 25
+LIMITS = {"c": (1, (1 << 63) - 1), "s": (0, (1 << 31) - 1), "t": (0, 255), "i": (0, 0), "W": (0, 0), "w": (0, 0)}
+
+USAGE = """\
+
+Usage
+  ping [options] <destination>
+
+Options:
+  <destination>      dns name or ip address
+  -a                 use audible ping
+  -A                 use adaptive ping
+  -B                 sticky source address
+  -c <count>         stop after <count> replies
+  -C                 call connect() syscall on socket creation
+  -D                 print timestamps
+  -d                 use SO_DEBUG socket option
+  -e <identifier>    define identifier for ping session, default is random for
+                     SOCK_RAW and kernel defined for SOCK_DGRAM
+                     Imply using SOCK_RAW (for IPv4 only for identifier 0)
+  -f                 flood ping
+  -h                 print help and exit
+  -I <interface>     either interface name or address
+  -i <interval>      seconds between sending each packet
+  -L                 suppress loopback of multicast packets
+  -l <preload>       send <preload> number of packages while waiting replies
+  -m <mark>          tag the packets going out
+  -M <pmtud opt>     define mtu discovery, can be one of <do|dont|want>
+  -n                 no dns name resolution
+  -O                 report outstanding replies
+  -p <pattern>       contents of padding byte
+  -q                 quiet output
+  -Q <tclass>        use quality of service <tclass> bits
+  -s <size>          use <size> as number of data bytes to be sent
+  -S <size>          use <size> as SO_SNDBUF socket option value
+  -t <ttl>           define time to live
+  -U                 print user-to-user latency
+  -v                 verbose output
+  -V                 print version and exit
+  -w <deadline>      reply wait <deadline> in seconds
+  -W <timeout>       time to wait for response
+
+IPv4 options:
+  -4                 use IPv4
+  -b                 allow pinging broadcast
+  -R                 record route
+  -T <timestamp>     define timestamp, can be one of <tsonly|tsandaddr|tsprespec>
+
+IPv6 options:
+  -6                 use IPv6
+  -F <flowlabel>     define flow label, default is random
+  -N <nodeinfo opt>  use icmp6 node info query, try <help> as argument
+
+For more details see ping(8).
+"""
 
 
 class Ping:
@@ -39,7 +93,7 @@ class Ping:
         self.deadline = 0
         self.ttl = 0
         self.quiet = self.flood = self.numeric = False
-        self.dont_fragment = False
+        self.dont_fragment = self.stamps = self.broadcast = self.bad_value = False
         self.source = ""
         self.sent = self.received = self.errors = self.duplicates = 0
         self.rtts: list[int] = []
@@ -58,6 +112,8 @@ class Ping:
             letter, value = arg[1], arg[2:]
             if letter in "ciswWtIMQp" and not value:
                 value = args.pop(0) if args else ""
+            if letter in LIMITS and not self._in_range(letter, value):
+                return None
             if letter == "c":
                 self.count = int(value)
             elif letter == "i":
@@ -74,13 +130,38 @@ class Ping:
                 self.source = value
             elif letter == "M":
                 self.dont_fragment = value == "do"
-            elif letter in "qnf4":
+            elif letter in "qnf4Db":
                 self.quiet = self.quiet or letter == "q"
                 self.flood = self.flood or letter == "f"
+                self.stamps = self.stamps or letter == "D"
+                self.broadcast = self.broadcast or letter == "b"
             else:
-                self.proc.err(f"ping: invalid option -- '{letter}'\n")
+                self.proc.err(f"ping: invalid option -- '{letter}'\n{USAGE}")
                 return None
+        if target is None:
+            self.proc.err("ping: usage error: Destination address required\n")
         return target
+
+    def _in_range(self, letter: str, text: str) -> bool:
+        """iputils: strtol_or_err(), ping_strtod()."""
+        low, high = LIMITS[letter]
+        self.bad_value = True
+        if letter in "iWw":
+            try:
+                seconds(text)
+            except ValueError:
+                self.proc.err(f"ping: invalid argument: '{text}'\n")
+                return False
+            self.bad_value = False
+            return True
+        if not text.lstrip("-").isdigit():
+            self.proc.err(f"ping: invalid argument: '{text}'\n")
+            return False
+        if not low <= int(text) <= high:
+            self.proc.err(f"ping: invalid argument: '{text}': out of range: {low} <= value <= {high}\n")
+            return False
+        self.bad_value = False
+        return True
 
     def run(self, target: str) -> int:
         proc = self.proc
@@ -95,24 +176,48 @@ class Ping:
             sys.setsockopt(fd, 0, IP_TTL, self.ttl)
         if self.dont_fragment:
             sys.setsockopt(fd, 0, IP_MTU_DISCOVER, 2)
-        if self.source:
-            self._bind(fd)
+        if self.source and not self._bind(fd):
+            return 2
+        probe = sys.socket(AF_INET, SOCK_DGRAM)
         try:
-            proc.sys.connect(_probe := sys.socket(AF_INET, SOCK_DGRAM), (address, 1025))
-            sys.close(_probe)
+            if self.source and not self.source.replace(".", "").isdigit():
+                sys.setsockopt(probe, SOL_SOCKET, SO_BINDTODEVICE, self.source.encode())
+            try:
+                sys.connect(probe, (address, 1025))
+            except PermissionError:
+                if not self.broadcast:
+                    proc.err("ping: Do you want to ping broadcast? Then -b. If not, check your local firewall rules\n")
+                    return 2
+                proc.err("WARNING: pinging broadcast address\n")
+                for each in (probe, fd):
+                    sys.setsockopt(each, SOL_SOCKET, SO_BROADCAST, 1)
+                sys.connect(probe, (address, 1025))
+            source = sys.getsockname(probe)[0]
         except OSError as error:
             proc.err(f"ping: connect: {error.strerror}\n")
             return 2
+        finally:
+            sys.close(probe)
+        if address == "0.0.0.0":
+            address = source
         proc.handlers[2] = self.stop.append
-        proc.out(f"PING {target} ({address}) {self.size}({self.size + 28}) bytes of data.\n")
+        origin = "" if not self.source else f" from {source} {'' if self.source == source else self.source}:"
+        proc.out(f"PING {target} ({address}){origin} {self.size}({self.size + 28}) bytes of data.\n")
         self.loop(fd, address)
         return self.summary(target)
 
-    def _bind(self, fd: int) -> None:
-        if self.source.replace(".", "").isdigit():
-            self.proc.sys.bind(fd, (self.source, 0))
-        else:
-            self.proc.sys.setsockopt(fd, 1, 25, self.source.encode())
+    def _bind(self, fd: int) -> bool:
+        """To -I: an address, or a device. False, with a word, if that cannot be."""
+        try:
+            if self.source.replace(".", "").isdigit():
+                self.proc.sys.bind(fd, (self.source, 0))
+            else:
+                self.proc.sys.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, self.source.encode())
+        except OSError as error:
+            what = "bind" if self.source.replace(".", "").isdigit() else f"SO_BINDTODEVICE {self.source}"
+            self.proc.err(f"ping: {what}: {error.strerror}\n")
+            return False
+        return True
 
     def loop(self, fd: int, address: str) -> None:
         sys = self.proc.sys
@@ -154,6 +259,8 @@ class Ping:
         try:
             self.proc.sys.sendto(fd, bytes(raw), (address, 0))
         except OSError as error:
+            if error.errno == EMSGSIZE and len(raw) > 65535:
+                return  # the kernel says so without a word in the error queue
             if error.errno != EMSGSIZE:
                 self.proc.err(f"ping: sendmsg: {error.strerror}\n")
                 return
@@ -186,6 +293,13 @@ class Ping:
             if isinstance(quoted, IcmpHdr) and quoted.type == 8 and quoted.rest >> 16 == self.ident:
                 self.error(head, sender[0], quoted.rest & 0xFFFF)
 
+    def _stamp(self) -> str:
+        """-D: the time of day before the line. iputils: print_timestamp()."""
+        if not self.stamps:
+            return ""
+        us = self.proc.sys.time() // 1000
+        return f"[{us // 1_000_000}.{us % 1_000_000:06d}] "
+
     def reply(self, frame: ParsedFrame, head: IcmpHdr, sender: str) -> None:
         number = head.rest & 0xFFFF
         rtt = self.proc.sys.now() - self.times.get(number, 0)
@@ -196,8 +310,8 @@ class Ping:
         self.rtts.append(rtt)
         if not self.quiet:
             ttl = getattr(frame.l3, "ttl", 0)
-            self.proc.out(f"{len(frame.payload) + 8} bytes from {sender}: icmp_seq={number} ttl={ttl} time={rtt_text(rtt)} ms"
-                          f"{' (DUP!)' if again else ''}\n")
+            self.proc.out(f"{self._stamp()}{len(frame.payload) + 8} bytes from {sender}: icmp_seq={number} ttl={ttl} "
+                          f"time={rtt_text(rtt)} ms{' (DUP!)' if again else ''}\n")
 
     def error(self, head: IcmpHdr, sender: str, number: int) -> None:
         if head.type == 5:
@@ -208,7 +322,7 @@ class Ping:
             if head.type == 3 and head.code == 4:
                 words += f" (mtu = {head.rest & 0xFFFF})"
         if not self.quiet:
-            self.proc.out(f"From {sender} icmp_seq={number} {words}\n")
+            self.proc.out(self._stamp() + f"From {sender} icmp_seq={number} {words}\n")
 
     def summary(self, target: str) -> int:
         lost = 100 * (self.sent - self.received) // self.sent if self.sent else 0
@@ -248,85 +362,5 @@ def ping(proc: Process, argv: list[str]) -> int:
     run = Ping(proc)
     target = run.parse(argv[1:])
     if target is None:
-        proc.err("ping: usage error: Destination address required\n")
-        return 1 if len(argv) == 1 else 2
+        return 1 if len(argv) == 1 or run.bad_value else 2
     return run.run(target)
-
-
-@tool("traceroute")
-def traceroute(proc: Process, argv: list[str]) -> int:
-    """traceroute [-n] [-q PROBES] [-m HOPS] [-w SECONDS] [-I] HOST"""
-    args, numeric, probes, hops, wait, icmp = argv[1:], False, 3, 30, 5 * SEC, False
-    target = ""
-    while args:
-        arg = args.pop(0)
-        if arg == "-n":
-            numeric = True
-        elif arg == "-I":
-            icmp = True
-        elif arg[:2] in ("-q", "-m", "-w", "-f", "-p"):
-            value = arg[2:] or (args.pop(0) if args else "0")
-            probes = int(value) if arg[:2] == "-q" else probes
-            hops = int(value) if arg[:2] == "-m" else hops
-            wait = seconds(value) if arg[:2] == "-w" else wait
-        elif not arg.startswith("-") and not target:
-            target = arg
-    del icmp
-    try:
-        address = lookup(proc, target, AF_INET)[0][0][1]
-    except ResolveError as error:
-        proc.err(f"{target}: {error.text}\nCannot handle \"host\" cmdline arg `{target}' on position 1 (argc {len(argv) - 1})\n")
-        return 2
-    proc.out(f"traceroute to {target} ({address}), {hops} hops max, 60 byte packets\n")
-    port = 33434
-    for hop in range(1, hops + 1):
-        line, last, done = f"{hop:2d} ", "", False
-        for _ in range(probes):
-            outcome = _probe(proc, address, port, hop, wait)
-            port += 1
-            if outcome is None:
-                line += " *"
-                continue
-            sender, rtt, kind, code = outcome
-            if sender != last:
-                name = sender if numeric else f"{reverse_lookup(proc, sender) or sender} ({sender})"
-                line += f" {name}"
-                last = sender
-            line += f"  {rtt // MSEC}.{rtt % MSEC // 1000:03d} ms"
-            if kind == 3 and code != 3:
-                line += {0: " !N", 1: " !H", 2: " !P", 4: " !F"}.get(code, f" !{code}")
-            done = done or kind == 3
-        proc.out(line + "\n")
-        if done:
-            break
-    return 0
-
-
-def _probe(proc: Process, address: str, port: int, ttl: int, wait: int) -> tuple[str, int, int, int] | None:
-    """(who answered, round trip, ICMP type, code) of one UDP probe."""
-    from kubenet.kernel.socket.errqueue import ip_recv_error
-    from kubenet.wire.addr import ip4_text
-
-    sys = proc.sys
-    fd = sys.socket(AF_INET, SOCK_DGRAM)
-    try:
-        sys.setsockopt(fd, 0, IP_RECVERR, 1)
-        sys.setsockopt(fd, 0, IP_TTL, ttl)
-        sys.connect(fd, (address, port))
-        began = sys.now()
-        sys.send(fd, bytes(32))
-        if not sys.poll([(fd, POLLIN | POLLERR)], wait):
-            return None
-        entry = ip_recv_error(sys.sock(fd))
-        return ip4_text(entry.offender), sys.now() - began, entry.type, entry.code
-    except OSError:
-        return None
-    finally:
-        sys.close(fd)
-
-
-@tool("arping")
-def arping(proc: Process, argv: list[str]) -> int:
-    """arping: not emulated; ip neigh shows what ARP found."""
-    proc.err("arping: packet sockets are not available here; use: ping -c 1 ADDRESS; ip neigh\n")
-    return 2
