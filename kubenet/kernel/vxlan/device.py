@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubenet.kernel.dev.device import (
     IFF_UP,
+    NETDEV_REGISTER,
     NETDEV_UNREGISTER,
     NETIF_F_ALL,
     NETIF_F_TSO,
@@ -126,7 +127,6 @@ class Vxlan(NetDevice):
         self.rx_frame_errors: int = 0
         self.features = NETIF_F_ALL & ~NETIF_F_TSO
         register_netdevice(net, self)
-        vxlans(net).append(self)
         if cfg.remote:
             self.fdb.update(ALL_ZEROS, self.default_dst(), NUD_PERMANENT | NUD_REACHABLE, NLM_F_CREATE | NLM_F_EXCL)
 
@@ -365,12 +365,18 @@ def _miss(vxlan: Vxlan, what: str) -> None:
 
 
 def vxlan_netdevice_event(event: str, dev: NetDevice) -> None:
-    """A device that goes takes along the tunnels over it, and itself from the list. Linux: vxlan_netdevice_event()."""
-    if event != NETDEV_UNREGISTER or "vxlan_list" not in dev.net.extra and not isinstance(dev, Vxlan):
-        return
+    """A device that goes takes along the tunnels over it. A tunnel is in its namespace's list while it is in any.
+
+    Linux: vxlan_netdevice_event(), vxlan_handle_lowerdev_unregister().
+    """
     if isinstance(dev, Vxlan):
-        if dev in vxlans(dev.underlay):
-            vxlans(dev.underlay).remove(dev)
+        known = vxlans(dev.underlay)
+        if event == NETDEV_REGISTER and dev not in known:
+            known.append(dev)
+        elif event == NETDEV_UNREGISTER and dev in known:
+            known.remove(dev)
+        return
+    if event != NETDEV_UNREGISTER or "vxlan_list" not in dev.net.extra:
         return
     for other in list(vxlans(dev.net)):
         if other.cfg.link is dev:

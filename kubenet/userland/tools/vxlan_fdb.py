@@ -79,12 +79,15 @@ def vxlan_fdb_rows(dev: Vxlan) -> list[dict[str, Any]]:
             if rdst.vni >= 0:
                 dst["vni"] = rdst.vni
             if rdst.ifindex:
-                via = dev.underlay.dev_by_index.get(rdst.ifindex)
-                dst["viaIf"] = via.name if via is not None else f"if{rdst.ifindex}"
+                via = dev.net.dev_by_index.get(rdst.ifindex) if dev.net is dev.underlay else None
+                dst |= {"viaIf": via.name} if via is not None else {"viaIfIndex": rdst.ifindex}
+            if dev.net is not dev.underlay:
+                dst["linkNetNsId"] = 0
             rows.append({"mac": mac_text(entry.mac), "dev": dev, "flags": flags, "br": None, "state": state, "dst": dst})
     return rows
 
 
 def vxlan_dst_text(row: dict[str, Any]) -> str:
     """Tool: print_fdb()."""
-    return "".join(f"{'via' if name == 'viaIf' else name} {value} " for name, value in row.get("dst", {}).items())
+    words = {"viaIf": "via", "viaIfIndex": "via ifindex", "linkNetNsId": "link-netnsid"}
+    return "".join(f"{words.get(name, name)} {value} " for name, value in row.get("dst", {}).items())

@@ -9,7 +9,7 @@ from netlab import Lab
 
 from kubenet.fabric.capture import Recorder
 from kubenet.kernel.dev.bridge import Bridge
-from kubenet.kernel.dev.device import dev_change_flags, dev_set_mtu, unregister_netdevice
+from kubenet.kernel.dev.device import dev_change_flags, dev_change_net, dev_set_mtu, unregister_netdevice
 from kubenet.kernel.ipv4.arp import arp_send
 from kubenet.kernel.ipv4.devinet import inet_addr_add
 from kubenet.kernel.ipv4.neigh import NUD_PERMANENT, neigh_set_static
@@ -264,3 +264,34 @@ def test_a_bridged_sender_is_told_by_the_tunnel_in_the_receivers_name() -> None:
     after = counters(ports[0])
     assert [b - a for a, b in zip(before, after, strict=True)] == [590, 1, 590, 1, 0, 0, 0]
     assert lab.ping(pods[0], "10.9.0.2", size=1472, df=False) == ["1480 bytes from 10.9.0.2: ttl=64"]
+
+
+def test_a_group_carries_what_nobody_is_known_for() -> None:
+    """group 239.1.1.1 dev u0: ARP goes to the group (TTL 1), its answer to the VTEP that was learned: $ ping: 1 received, fdb
+    `02:..:0b dst 172.18.0.3 self`, counters 112 bytes, 2 packets both ways."""
+    group = ip4("239.1.1.1")
+    pair = Pair({"remote": group}, {"remote": group})
+    assert pair.ping() == ["64 bytes from 10.9.0.2: ttl=64"]
+    assert pair.shown(pair.va) == [(MAC_B, B), (ALL_ZEROS, group)]
+    assert counters(pair.va)[:4] == counters(pair.vb)[:4] == (112, 2, 112, 2)
+    first = pair.outer()[0]
+    assert (first.ip.daddr, first.ip.ttl, first.eth.dst) == (group, 1, 0x01005E010101)
+    dev_change_flags(pair.vb, False)
+    assert pair.b.extra["mc_groups"][pair.wires[1].ifindex] == []  # it has left the group
+
+
+def test_a_tunnel_keeps_its_socket_where_it_was_made() -> None:
+    """$ ip link set v0 netns vxc: 4789 is open in vxa, not in vxc, and pods of vxc are reached through it; `ip link del u0` in vxa takes
+    v0 along, and no second device in vxa may have its VNI."""
+    pair = Pair()
+    other = pair.lab.ns("vxc")
+    dev_change_net(pair.va, other)
+    assert pair.a.udp.dump() == []
+    inet_addr_add(pair.va, ip4("10.9.0.1"), 24)
+    dev_change_flags(pair.va, True)
+    assert [sk.sport for sk in pair.a.udp.dump()] == [4789] and other.udp.dump() == []
+    assert pair.lab.ping(other, "10.9.0.2", wait=1) == ["64 bytes from 10.9.0.2: ttl=64"]
+    with pytest.raises(OSError, match="A VXLAN device with the specified VNI already exists"):
+        Vxlan(pair.a, "v1", VxlanConfig(42, port=4789))
+    unregister_netdevice(pair.wires[0])
+    assert "v0" not in other.devs and pair.a.udp.dump() == []

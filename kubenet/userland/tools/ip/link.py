@@ -50,22 +50,31 @@ def shown_name(dev: Any) -> str:
     if dev.kind == "veth" and dev.peer is not None:
         peer = dev.peer
         return f"{dev.name}@{peer.name}" if peer.net is dev.net else f"{dev.name}@if{peer.ifindex}"
-    return str(dev.name)
+    return f"{dev.name}@if{dev.ifindex}" if _link_net(dev) is not dev.net else str(dev.name)
+
+
+def _link_net(dev: Any) -> Any:
+    """The namespace of a veth's other end, or of a tunnel's packets; else the device's own. Linux: rtnl_link_ops->get_link_net()."""
+    if dev.kind == "vxlan":
+        return dev.underlay
+    return dev.peer.net if dev.kind == "veth" and dev.peer is not None else dev.net
 
 
 def _netns_number(dev: Any) -> int:
     """The id under which a device's namespace knows that of the other end."""
     others = [n for n in dev.net.host.namespaces.values() if n is not dev.net]
     init = next(iter(dev.net.host.namespaces.values()))
-    return others.index(dev.peer.net) if dev.peer.net in others and dev.peer.net is not init else 0
+    other = _link_net(dev)
+    return others.index(other) if other in others and other is not init else 0
 
 
 def netns_text(dev: Any) -> str:
-    """Where the other end of a veth is, if elsewhere."""
-    if dev.kind != "veth" or dev.peer is None or dev.peer.net is dev.net:
+    """Where the other end of a veth, or a tunnel's socket, is, if elsewhere."""
+    other = _link_net(dev)
+    if other is dev.net:
         return ""
     if dev.net is next(iter(dev.net.host.namespaces.values())):
-        return f" link-netns {dev.peer.net.name.rpartition('/')[2]}"
+        return f" link-netns {other.name.rpartition('/')[2]}"
     return f" link-netnsid {_netns_number(dev)}"
 
 
@@ -120,12 +129,12 @@ def _detail_fields(dev: Any) -> dict[str, Any]:
 
 
 def _linkinfo(dev: Any) -> dict[str, Any]:
-    return {"info_kind": dev.kind, **({"info_data": vxlan_json(dev.cfg)} if dev.kind == "vxlan" else {})}
+    return {"info_kind": dev.kind, **({"info_data": vxlan_json(dev)} if dev.kind == "vxlan" else {})}
 
 
 def _details(dev: Any) -> str:
     f = _detail_fields(dev)
-    own = vxlan_text(dev.cfg) if dev.kind == "vxlan" else KINDS.get(dev.kind, "")
+    own = vxlan_text(dev) if dev.kind == "vxlan" else KINDS.get(dev.kind, "")
     kind = f"\n    {own}" if own else ""
     return (f" promiscuity {f['promiscuity']}  allmulti {f['allmulti']} minmtu {f['min_mtu']} maxmtu {f['max_mtu']} {kind}"
             f"addrgenmode eui64 numtxqueues {f['num_tx_queues']} numrxqueues {f['num_rx_queues']} "

@@ -144,15 +144,23 @@ def vxlan_set(net: Any, dev: Any, args: list[str]) -> None:
     dev.set_remote(remote)
 
 
-def vxlan_text(cfg: VxlanConfig) -> str:
+def _link_name(dev: Vxlan) -> str:
+    """The device below; its index if it is in the namespace that this one has left."""
+    link = dev.cfg.link
+    assert link is not None
+    return link.name if dev.net is dev.underlay else f"if{link.ifindex}"
+
+
+def vxlan_text(dev: Vxlan) -> str:
     """What follows on the line of -d. Tool: vxlan_print_opt()."""
+    cfg = dev.cfg
     words = [f"vxlan id {cfg.vni}"]
     if cfg.remote:
         words.append(f"{'group' if is_multicast(cfg.remote) else 'remote'} {ip4_text(cfg.remote)}")
     if cfg.local:
         words.append(f"local {ip4_text(cfg.local)}")
     if cfg.link is not None:
-        words.append(f"dev {cfg.link.name}")
+        words.append(f"dev {_link_name(dev)}")
     words += [f"srcport {cfg.port_min} {cfg.port_max}", f"dstport {cfg.port}"]
     words += ["nolearning"] * (not cfg.learning) + ["proxy"] * cfg.proxy + ["l2miss"] * cfg.l2miss + ["l3miss"] * cfg.l3miss
     if cfg.tos:
@@ -167,15 +175,16 @@ def vxlan_text(cfg: VxlanConfig) -> str:
     return " ".join(words) + " "
 
 
-def vxlan_json(cfg: VxlanConfig) -> dict[str, Any]:
+def vxlan_json(dev: Vxlan) -> dict[str, Any]:
     """linkinfo's info_data."""
+    cfg = dev.cfg
     out: dict[str, Any] = {"id": cfg.vni}
     if cfg.remote:
         out["group" if is_multicast(cfg.remote) else "remote"] = ip4_text(cfg.remote)
     if cfg.local:
         out["local"] = ip4_text(cfg.local)
     if cfg.link is not None:
-        out["link"] = cfg.link.name
+        out["link"] = _link_name(dev)
     out |= {"port_range": {"low": cfg.port_min, "high": cfg.port_max}, "port": cfg.port, "learning": cfg.learning}
     out |= {name: True for name in ("proxy", "l2miss", "l3miss") if getattr(cfg, name)}
     if cfg.tos:
