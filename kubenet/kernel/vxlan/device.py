@@ -74,6 +74,7 @@ DF_UNSET, DF_SET, DF_INHERIT = 0, 1, 2
 TOS_INHERIT = 1
 AF_INET = 2
 ICMP_ROOM = 576 - 20 - 8  # RFC 1812 4.3.2.3
+TUNNELS_IN_TUNNELS = 3  # observed on 6.18; Linux: iptunnel_xmit(), dev_recursion_level()
 INET_ECN_MASK, INET_ECN_ECT_0, INET_ECN_CE = 3, 2, 3
 
 
@@ -283,8 +284,16 @@ def vxlan_xmit_one(vxlan: Vxlan, skb: SkBuff, rdst: VxlanRdst) -> None:
     if outer.tr is not None:
         s = station(outer, "vxlan_xmit_one", f"wrapped by {vxlan.name}: VNI {vni}, to {ip4_text(rdst.remote_ip)}:{port}")
         s.dev, s.data = vxlan.name, {"vni": vni, "remote": f"{ip4_text(rdst.remote_ip)}:{port}"}
-    length = skb.len
-    if ip_local_out(outer):
+    length, extra = skb.len, net.host.extra
+    depth: int = extra.get("xmit_recursion", 0)
+    if depth >= TUNNELS_IN_TUNNELS:
+        net.host.printk(f"ip_tunnel_core: Dead loop on virtual device {vxlan.name}, fix it urgently!")
+        vxlan.tx_errors += 1
+        return drop(outer, DropReason.RECURSION_LIMIT)
+    extra["xmit_recursion"] = depth + 1
+    result = ip_local_out(outer)
+    extra["xmit_recursion"] = depth
+    if result:
         vxlan.tx_dropped += 1
     else:
         vxlan.tx_packets += 1

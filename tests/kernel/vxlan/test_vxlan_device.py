@@ -295,3 +295,21 @@ def test_a_tunnel_keeps_its_socket_where_it_was_made() -> None:
         Vxlan(pair.a, "v1", VxlanConfig(42, port=4789))
     unregister_netdevice(pair.wires[0])
     assert "v0" not in other.devs and pair.a.udp.dump() == []
+
+
+def test_tunnels_that_lead_into_each_other_end() -> None:
+    """v0's VTEP is behind v1, v1's behind v0. `ip_tunnel_core: Dead loop on virtual device v1, fix it urgently!`; v0 2 packets, v1 1 packet
+    and 1 error, IpOutRequests 4."""
+    lab = Lab()
+    net = lab.ns("a")
+    devs = []
+    for n, remote in ((1, "10.2.0.9"), (2, "10.1.0.9")):
+        dev = Vxlan(net, f"v{n - 1}", VxlanConfig(n, port=4789, remote=ip4(remote)))
+        inet_addr_add(dev, ip4(f"10.{n}.0.1"), 24)
+        dev_change_flags(dev, True)
+        neigh_set_static(net.neigh[2], dev, ip4(f"10.{n}.0.9"), MAC_B)
+        devs.append(dev)
+    assert lab.ping(net, "10.1.0.9", wait=1) == []
+    assert [(dev.tx_packets, dev.tx_errors) for dev in devs] == [(2, 0), (1, 1)]
+    assert net.snmp["IpOutRequests"] == 4
+    assert [text for _, text in net.host.dmesg] == ["ip_tunnel_core: Dead loop on virtual device v1, fix it urgently!"]
