@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from kubenet.kernel.dev.gso import skb_gso_network_seglen
+from kubenet.kernel.dev.gso import skb_gso_network_seglen, skb_gso_segment
 from kubenet.kernel.ipv4.fragment import frag_max_size, ip_do_fragment
 from kubenet.kernel.ipv4.neigh import neigh_output
 from kubenet.kernel.ipv4.route import (
@@ -106,9 +106,14 @@ def ip_finish_output2(skb: SkBuff) -> int:
 def ip_fragment(skb: SkBuff, mtu: int) -> int:
     """The packet leaves as fragments, or not at all if DF forbids it. 0 or -EMSGSIZE.
 
-    Linux: ip_fragment(), ip_do_fragment().
+    Linux: ip_fragment(), ip_do_fragment(), ip_finish_output_gso().
     """
     net = skb.net
+    if skb.gso_size and not skb.ip.frag & IP_DF:  # a tunnel's super-segment
+        result = 0
+        for segment in skb_gso_segment(skb):
+            result = ip_fragment(segment, mtu) or result
+        return result
     if skb.ip.frag & IP_DF and not skb.ignore_df:
         net.icmp.send(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
         drop(skb, DropReason.PKT_TOO_BIG)

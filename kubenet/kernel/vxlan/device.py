@@ -12,7 +12,9 @@ The inner packet travels inside by reference and keeps its id. The MTU is 50 bel
 packets are fragmented, unless df is set, and local senders learn the smaller MTU from their own device. Counters count bytes
 without the Ethernet header (observed on 6.18), and no packet that found no VTEP.
 
-simplified: a super-segment is cut before it is wrapped; a TCP flow's hash does not change after retransmissions (sk_rethink_txhash).
+A super-segment is wrapped whole; the last device that can carry it so has it cut inside, as TSO for tunnels does.
+
+simplified: a TCP flow's hash does not change after retransmissions (sk_rethink_txhash).
 Left out: IPv6 underlay, external (metadata) mode, GBP, GPE, rsc, vnifilter, MDB.
 Sources: RFC 7348; Linux drivers/net/vxlan/vxlan_core.c, include/net/udp_tunnel.h udp_flow_src_port(), net/ipv4/ip_tunnel_core.c
 iptunnel_xmit(), skb_tunnel_check_pmtu(), include/net/inet_ecn.h.
@@ -28,8 +30,6 @@ from kubenet.kernel.dev.device import (
     IFF_UP,
     NETDEV_REGISTER,
     NETDEV_UNREGISTER,
-    NETIF_F_ALL,
-    NETIF_F_TSO,
     OPER_DOWN,
     OPER_UNKNOWN,
     NetDevice,
@@ -126,7 +126,6 @@ class Vxlan(NetDevice):
         self.tx_carrier_errors: int = 0
         self.collisions: int = 0
         self.rx_frame_errors: int = 0
-        self.features = NETIF_F_ALL & ~NETIF_F_TSO
         register_netdevice(net, self)
         if cfg.remote:
             self.fdb.update(ALL_ZEROS, self.default_dst(), NUD_PERMANENT | NUD_REACHABLE, NLM_F_CREATE | NLM_F_EXCL)
@@ -274,12 +273,14 @@ def vxlan_xmit_one(vxlan: Vxlan, skb: SkBuff, rdst: VxlanRdst) -> None:
     ttl = ttl or (1 if is_multicast(rdst.remote_ip) else net.sysctl.ipv4.ip_default_ttl)
     df = cfg.df == DF_SET or (cfg.df == DF_INHERIT and old is not None and bool(old.frag & IP_DF))
     saddr = cfg.local or dst.prefsrc
-    ident = ip_select_ident(net, saddr, rdst.remote_ip, IPPROTO_UDP)
+    ident = ip_select_ident(net, saddr, rdst.remote_ip, IPPROTO_UDP, skb.gso_segs)
     ip = IpHdr(saddr, rdst.remote_ip, IPPROTO_UDP, ident, IP_DF if df else 0, ttl, ip_tunnel_ecn_encap(tos, old))
     make = UdpHdr if cfg.udp_csum else UdpHdrNoCheck
     header = vxlan.header if vni == cfg.vni else build_vxlan(VxlanHdr(vni))
     outer = SkBuff(net, ETH_P_IP, ip, make(vxlan.source_port(skb), port), header, plen, 28 + plen)
     outer.id, outer.tr, outer.inner, outer.dst = skb.id, skb.tr, skb, dst
+    if skb.gso_size:  # plen is what will be cut: the data inside
+        outer.gso_size, outer.gso_segs, outer.plen = skb.gso_size, skb.gso_segs, skb.plen
     outer.mark = skb.mark if net is vxlan.net else 0  # skb_scrub_packet(xnet)
     if outer.tr is not None:
         s = station(outer, "vxlan_xmit_one", f"wrapped by {vxlan.name}: VNI {vni}, to {ip4_text(rdst.remote_ip)}:{port}")

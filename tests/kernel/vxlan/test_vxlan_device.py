@@ -7,20 +7,22 @@ from typing import Any
 import pytest
 from netlab import Lab
 
-from kubenet.fabric.capture import Recorder
+from kubenet.fabric.capture import Recorder, skb_to_bytes
 from kubenet.kernel.dev.bridge import Bridge
-from kubenet.kernel.dev.device import dev_change_flags, dev_change_net, dev_set_mtu, unregister_netdevice
+from kubenet.kernel.dev.device import NETIF_F_TSO, dev_change_flags, dev_change_net, dev_set_mtu, unregister_netdevice
 from kubenet.kernel.ipv4.arp import arp_send
 from kubenet.kernel.ipv4.devinet import inet_addr_add
 from kubenet.kernel.ipv4.neigh import NUD_PERMANENT, neigh_set_static
 from kubenet.kernel.ipv4.route import dst_mtu, ip_route_output_key
 from kubenet.kernel.netns import NetNamespace
 from kubenet.kernel.skbuff import ETH_P_IP, SkBuff
-from kubenet.kernel.socket.inet import inet_bind, sock_create
+from kubenet.kernel.socket.inet import inet_bind, inet_listen, sock_create
 from kubenet.kernel.vxlan.device import DF_INHERIT, DF_SET, TOS_INHERIT, Vxlan, VxlanConfig
 from kubenet.kernel.vxlan.fdb import ALL_ZEROS, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, VxlanRdst
+from kubenet.sim.task import spawn
 from kubenet.units import SEC
 from kubenet.wire.addr import ip4
+from kubenet.wire.packet import bytes_to_frame
 from kubenet.wire.udp import UdpHdrNoCheck
 
 A, B = ip4("172.18.0.2"), ip4("172.18.0.3")
@@ -313,3 +315,68 @@ def test_tunnels_that_lead_into_each_other_end() -> None:
     assert [(dev.tx_packets, dev.tx_errors) for dev in devs] == [(2, 0), (1, 1)]
     assert net.snmp["IpOutRequests"] == 4
     assert [text for _, text in net.host.dmesg] == ["ip_tunnel_core: Dead loop on virtual device v1, fix it urgently!"]
+
+
+def transfer(pair: Pair) -> bytes:
+    """20000 bytes by TCP from vxa to vxb through the tunnel: what arrived."""
+    server, client = (sock_create(net, 2, 1, 6) for net in (pair.b, pair.a))
+    inet_bind(server, (0, 8080))
+    inet_listen(server, 5)
+    taken: list[bytes] = []
+
+    def serve() -> None:
+        peer = server.prot.accept(server, None)
+        while data := peer.prot.recvmsg(peer, 65536, 0, None)[0]:
+            taken.append(bytes(data))
+
+    def send() -> None:
+        client.prot.connect(client, (ip4("10.9.0.2"), 8080), None)
+        client.prot.sendmsg(client, bytes(range(250)) * 80, 0, None, None)
+        client.prot.close(client, 0)
+
+    spawn(pair.lab.loop, serve, name="serve")
+    spawn(pair.lab.loop, send, name="send")
+    pair.lab.run(5)
+    return b"".join(taken)
+
+
+@pytest.mark.parametrize("offload", [True, False])
+def test_super_segments_are_wrapped_whole_and_cut_inside(offload: bool) -> None:
+    """Recorded: `head -c 20000 | nc` over vxlan. v0 and u0 show 5 segments of 1398 in one packet, u0's UDP length 7092, outer ids 5 apart;
+    with tx-udp_tnl-segmentation off u0 shows UDP packets of 1500 whose outer and inner ids and seq count up, v0 still the whole."""
+    pair = Pair()
+    if not offload:
+        pair.wires[0].features &= ~NETIF_F_TSO
+    inside = Recorder()
+    inside.attach(pair.va)
+    taken = transfer(pair)
+    assert taken == bytes(range(250)) * 80
+    whole = [skb for _, _, out, skb in inside.frames if out and skb.protocol == ETH_P_IP and skb.len > 1450]
+    sent = [skb for _, _, out, skb in pair.wire.frames if out and skb.protocol == ETH_P_IP and skb.inner.len > 1000]
+    assert whole and max(skb.len for skb in whole) > 7000
+    if offload:
+        big = [skb for skb in sent if skb.gso_size]
+        assert [skb.len for skb in big] == [skb.len + 50 for skb in whole]
+        assert big[1].ip.id - big[0].ip.id == big[0].gso_segs
+    else:
+        assert all(skb.len <= 1500 and not skb.gso_size for skb in sent)
+        first = sent[: whole[0].gso_segs]
+        assert [skb.ip.id - first[0].ip.id for skb in first] == [skb.inner.ip.id - first[0].inner.ip.id for skb in first] == list(range(len(first)))
+        assert [skb.inner.l4.seq - first[0].inner.l4.seq for skb in first] == [1398 * n for n in range(len(first))]
+        for skb in sent:
+            again = bytes_to_frame(skb_to_bytes(skb))
+            assert again.csum_ok and again.inner.csum_ok and again.inner.l4 == skb.inner.l4
+    assert pair.va.tx_packets < 20 + 2
+
+
+def test_super_segments_are_fragmented_where_the_underlay_is_too_narrow() -> None:
+    """ip_finish_output_gso(): cut, then fragments of each, DF being off outside. TCP, on the same machine, learns from its route that
+    1350 fit (skb_tunnel_check_pmtu()), and the rest needs no fragments."""
+    pair = Pair()
+    for end in pair.wires:
+        dev_set_mtu(end, 1400)
+    assert transfer(pair) == bytes(range(250)) * 80
+    pieces = pair.a.snmp["IpFragCreates"]
+    assert 2 <= pieces == 2 * pair.b.snmp["IpReasmOKs"] and pair.b.snmp["IpReasmFails"] == 0
+    assert max(skb.len for skb in pair.outer() if not skb.gso_size) <= 1400
+    assert dst_mtu(ip_route_output_key(pair.a, ip4("10.9.0.2"))) == 1350
