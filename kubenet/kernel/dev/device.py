@@ -89,7 +89,7 @@ class NetDevice:
         "net", "name", "ifindex", "mtu", "addr", "flags", "operstate", "carrier", "features", "kind", "peer", "master",
         "br_port", "rx_handler", "qdisc", "taps", "ledger_name", "rx_packets", "rx_bytes", "rx_dropped", "rx_errors",
         "tx_packets", "tx_bytes", "tx_dropped", "tx_errors", "rx_multicast", "conf", "neigh_conf", "ifaddrs", "txqlen",
-        "alias", "group", "default_qdisc", "addr_set", "promiscuity", "reachable_time", "reachable_until", "data",
+        "alias", "group", "default_qdisc", "addr_set", "activated", "promiscuity", "reachable_time", "reachable_until", "data",
     )
 
     def __init__(self, net: NetNamespace, name: str, kind: str, mtu: int = 1500, addr: int = 0) -> None:
@@ -127,6 +127,7 @@ class NetDevice:
         self.alias: str = ""
         self.group: int = 0
         self.addr_set: bool = False  # an administrator chose the MAC (a bridge then keeps it)
+        self.activated: bool = False  # it was up once, and has its queueing discipline since: dev_activate()
         self.promiscuity: int = 0
         self.reachable_time: int = 0  # ns; this device's present draw of base_reachable_time x 0.5..1.5
         self.reachable_until: int = -1
@@ -241,6 +242,7 @@ def dev_change_flags(dev: NetDevice, up: bool) -> None:
         return
     if up:
         dev.open()
+        dev.activated = True
     else:
         dev.stop()
     dev.flags ^= IFF_UP
@@ -313,6 +315,7 @@ def dev_change_net(dev: NetDevice, net: NetNamespace, name: str = "") -> None:
     old.sysctl.remove_device(dev.name)
     dev.name = name
     dev.ifaddrs = []
+    dev.activated = False  # dev_shutdown()
     register_netdevice(net, dev)
 
 

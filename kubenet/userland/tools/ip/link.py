@@ -79,7 +79,7 @@ def netns_text(dev: Any) -> str:
 
 
 def _qdisc(dev: Any) -> str:
-    if not dev.flags & 1 and dev.kind != "loopback":
+    if not dev.activated and dev.kind != "loopback":
         return "noop"
     return str(getattr(dev.qdisc, "kind", None) or getattr(dev.qdisc, "name", None) or dev.default_qdisc)
 
