@@ -47,9 +47,12 @@ class Lossless:
         self.count += len(skb_to_bytes(skb))
 
 
-def build(mode: str) -> Cluster:
+TUNNEL: dict[str, Any] = {"metadata": {"name": "tunnel"}, "spec": {"cniMode": "vxlan", "nodes": [{"name": "node-1"}, {"name": "node-2"}]}}
+
+
+def build(mode: str, topology: dict[str, Any] | None = None) -> Cluster:
     """A cluster, watched or run in the way `mode` names; none of them may matter."""
-    cluster = Cluster()
+    cluster = Cluster(topology)
     loop = cluster.loop
     if mode == "untraced":
         loop.tracer.rate = loop.tracer.left = 0
@@ -102,4 +105,4 @@ def slices(cluster: Cluster) -> None:
 MODES = ("plain", "untraced", "all-traced", "captured", "watched", "collected-often", "collected-never", "asked")
 
 if __name__ == "__main__":
-    print(play(build(sys.argv[1] if len(sys.argv) > 1 else "plain")))
+    print(play(build(sys.argv[1] if len(sys.argv) > 1 else "plain", TUNNEL if "tunnel" in sys.argv else None)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario import MODES, build, play
+from scenario import MODES, TUNNEL, build, play
 
 from kubenet.cluster.cluster import SETTLE_STEP, Cluster
 from kubenet.engine.engine import Engine, Wait
@@ -36,6 +36,24 @@ def test_hash_seeds_change_nothing(plain: str, seed: str) -> None:
     done = subprocess.run([sys.executable, str(HERE / "scenario.py"), "plain"], env={**os.environ, "PYTHONHASHSEED": seed},
                           capture_output=True, text=True, check=True)
     assert done.stdout.strip() == plain
+
+
+@pytest.fixture(scope="module")
+def tunnelled() -> str:
+    with Cluster(TUNNEL) as cluster:
+        return play(cluster)
+
+
+@pytest.mark.parametrize("mode", ["untraced", "all-traced", "captured"])
+def test_looking_into_a_tunnel_changes_nothing(tunnelled: str, plain: str, mode: str) -> None:
+    with build(mode, TUNNEL) as cluster:
+        assert play(cluster) == tunnelled != plain
+
+
+def test_hash_seeds_change_nothing_in_a_tunnel(tunnelled: str) -> None:
+    done = subprocess.run([sys.executable, str(HERE / "scenario.py"), "plain", "tunnel"], env={**os.environ, "PYTHONHASHSEED": "4242"},
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == tunnelled
 
 
 def test_another_seed_is_another_run(plain: str) -> None:
