@@ -19,8 +19,9 @@ from kubenet.cluster.store import key_of
 from kubenet.kernel.ipv4.fib import Flow, fib_lookup
 from kubenet.kernel.netfilter.core import nf_ready
 from kubenet.kernel.netns import AF_INET, NetNamespace
+from kubenet.kernel.vxlan.device import VXLAN_HEADROOM, Vxlan
 from kubenet.userland.netview import sockets
-from kubenet.wire.addr import ip4, ip4_text
+from kubenet.wire.addr import ip4, ip4_text, mac
 
 if TYPE_CHECKING:
     from kubenet.cluster.cluster import Cluster
@@ -280,8 +281,29 @@ def routes(cluster: Cluster) -> Iterator[tuple[str, str, str, str]]:
             if route is None or route.dev is None or route.plen == 0:
                 yield ERROR, f"{node.name} has no route to the pods of {other.name}", \
                     f"nothing fits {other.pod_cidr}" + (" but the default route" if route is not None and route.dev is not None else ""), \
-                    f"kubenet exec {node.name} -- ip route add {other.pod_cidr} via {other.ip}"
+                    f"kubenet exec {node.name} -- ip route add {other.pod_cidr} " + (
+                        f"via {other.ip}" if node.flannel is None else f"via {base} dev {node.flannel.device.name} onlink")
+            yield from _tunnel(node, other)
         yield from _devices(node)
+
+
+def _tunnel(node: Node, other: Node) -> Iterator[tuple[str, str, str, str]]:
+    """What flannel wrote for another node and somebody took away: its VTEP's neighbour entry and FDB entry."""
+    flannel = node.flannel
+    peer = flannel.peers.get(other.name) if flannel is not None else None
+    if flannel is None or peer is None:
+        return
+    gateway, dev = peer.subnet.partition("/")[0], flannel.device.name
+    neigh = node.net.neigh[AF_INET].lookup(flannel.device, ip4(gateway))
+    if neigh is None or neigh.ha != mac(peer.vtep_mac):
+        yield ERROR, f"{dev} of {node.name} has no neighbour entry for the VTEP of {other.name}", \
+            "ARP does not cross the tunnel: nobody answers for " + gateway, \
+            f"kubenet exec {node.name} -- ip neigh replace {gateway} lladdr {peer.vtep_mac} dev {dev}"
+    entry = flannel.device.fdb.find(mac(peer.vtep_mac))
+    if entry is None or entry.remotes[0].remote_ip != ip4(peer.public_ip):
+        yield ERROR, f"{dev} of {node.name} does not know that the VTEP of {other.name} is at {peer.public_ip}", \
+            f"its FDB has no such entry for {peer.vtep_mac}", \
+            f"kubenet exec {node.name} -- bridge fdb replace {peer.vtep_mac} dev {dev} dst {peer.public_ip}"
 
 
 def _devices(node: Node) -> Iterator[tuple[str, str, str, str]]:
@@ -291,6 +313,10 @@ def _devices(node: Node) -> Iterator[tuple[str, str, str, str]]:
             yield WARNING, f"{dev.name} of {node.name} is down", "", f"kubenet exec {node.name} -- ip link set {dev.name} up"
     uplink = node.net.devs.get("eth0")
     for dev in devs:
+        if uplink is not None and isinstance(dev, Vxlan) and dev.mtu + VXLAN_HEADROOM > uplink.mtu:
+            yield WARNING, f"on {node.name} {dev.name} makes packets of {dev.mtu + VXLAN_HEADROOM}, eth0 takes {uplink.mtu}", \
+                "outer packets leave in fragments, and whole ones that come in are dropped without a word: connections hang", \
+                f"kubenet exec {node.name} -- ip link set {dev.name} mtu {uplink.mtu - VXLAN_HEADROOM}"
         if uplink is not None and dev.kind == "bridge" and dev.mtu > uplink.mtu:
             yield WARNING, f"on {node.name} {dev.name} takes larger packets ({dev.mtu}) than eth0 ({uplink.mtu})", \
                 "larger ones are cut in two or answered with \"fragmentation needed\"; if that answer is lost, connections hang", \

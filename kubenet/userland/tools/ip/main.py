@@ -3,7 +3,7 @@
 show prints iproute2 6.1's lines to the blank; add, del, set, replace, flush and get change or ask the namespace through the
 kernel's own functions, whose errors come out as "RTNETLINK answers: ..." (exit 2) or "Error: ...", as netlink's extended acks do.
 Names may be shortened as in the real tool (`ip a`, `ip r`, `ip n`). Source: ip(8), observed output.
-Leaves out: IPv6 addresses and routes, tunnels, xfrm, -batch, monitor.
+Leaves out: IPv6 addresses and routes, tunnels but VXLAN, xfrm, -batch, monitor.
 """
 
 from __future__ import annotations
