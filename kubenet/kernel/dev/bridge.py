@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 AGEING_TIME = 300 * SEC
 BR_MAX_PORTS = 1023
+UNKNOWN_SPEED = ("vxlan", "dummy", "tun")  # their drivers tell ethtool no speed
 LINK_LOCAL = 0x0180C2000000  # ..0F: never forwarded (IEEE 802.1D 7.12.6)
 
 
@@ -101,7 +102,7 @@ class BridgePort:
         self.learning: bool = True
         self.isolated: bool = False
         self.priority: int = 32
-        self.path_cost: int = 2
+        self.path_cost: int = 100 if dev.kind in UNKNOWN_SPEED else 2  # port_cost(): of 10 Gbit/s
 
 
 class Bridge(NetDevice):

@@ -255,6 +255,7 @@ def test_a_bridged_sender_is_told_by_the_tunnel_in_the_receivers_name() -> None:
         for one in (port, dev):
             bridge.add_port(one)
         ports.append(dev)
+    assert [port.br_port.path_cost for port in (nets[0].devs["p0"], ports[0])] == [2, 100]  # $ bridge link show
     assert lab.ping(pods[0], "10.9.0.2", wait=1) == ["64 bytes from 10.9.0.2: ttl=64"]
     seen = Recorder()
     seen.attach(pods[0].devs["eth0"])
