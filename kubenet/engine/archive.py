@@ -38,6 +38,7 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "eof": {"exec": int},
     "signal": {"exec": int, "signal": int},
     "probe": {},
+    "frames": {"target": str, "dev": str, "frames": list},
     "mark": {},
     "fault": {"action": str},
     "allow": {"pod_code": bool},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from kubenet.engine import archive
 from kubenet.engine.archive import Archive, parse, read, restore, write
+from kubenet.engine.engine import Engine
 from kubenet.engine.journal import Input, Journal
 from kubenet.errors import KubenetError, ManifestError, NotFoundError, UsageError
 
@@ -141,3 +144,9 @@ def test_consent_is_seen_wherever_it_was_given() -> None:
     found = made()
     found.header["settings"] = json.dumps({"seed": 7, "epoch": 0, "topology": None, "allow_pod_code": True})
     assert found.needs_pod_code()
+
+
+def test_every_kind_of_input_can_be_saved() -> None:
+    """What the engine applies, the archive knows: a new kind cannot be forgotten here."""
+    source = inspect.getsource(Engine.apply)
+    assert set(re.findall(r'case "(\w+)"', source)) == set(archive.FIELDS)
