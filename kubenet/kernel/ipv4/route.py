@@ -469,7 +469,7 @@ def fib_validate_source(
         if not fib.custom_rules and not fib.custom_local:
             return -DropReason.IP_LOCAL_SOURCE if src in net.local_addrs[AF_INET] else 0
     proto, sport, dport = ports
-    flow = Flow(src, dst, 0, oif, mark if dev.conf.src_valid_mark else 0, tos, 0, (proto, dport, sport))
+    flow = Flow(src, dst, 0, oif, mark if mark and _or_conf(net, dev, "src_valid_mark") else 0, tos, 0, (proto, dport, sport))
     route = fib_lookup(net, flow)
     if route is None or route.type in ROUTE_ERRORS:
         return -DropReason.IP_RPFILTER if rpf else 0

@@ -23,7 +23,7 @@ from kubenet.kernel.ipv4.fib import (
     fib_dump,
 )
 from kubenet.kernel.ipv4.fib_rules import FibRule, fib_rule_add
-from kubenet.kernel.ipv4.route import dst_valid, inet_addr_type, ip_route_output_key
+from kubenet.kernel.ipv4.route import dst_valid, fib_validate_source, inet_addr_type, ip_route_output_key
 from kubenet.wire.addr import cidr_text, ip4, ip4_text
 
 KINDS = {1: "", RTN_LOCAL: "local ", RTN_BROADCAST: "broadcast "}
@@ -186,3 +186,19 @@ def test_rp_filter_strict_and_loose(value: int, passes: bool) -> None:
     lab.ping(client, "10.2.0.2", source="10.2.0.50", wait=0.5)
     assert ("TcpExtIPReversePathFilter" in lab.moved(router)) is not passes
     assert ("IcmpInEchos" in lab.moved(server)) is passes
+
+
+@pytest.mark.parametrize("where", ["all", "eth0", ""])
+def test_src_valid_mark_on_all_or_on_the_device(lab: Lab, where: str) -> None:
+    """ip-sysctl.rst src_valid_mark: the packet's mark takes part in the way back. Linux: IN_DEV_SRC_VMARK() is IN_DEV_ORCONF()."""
+    a, eth0 = lab.a, lab.eth0
+    source = ip4("192.0.2.1")
+    fib_add(a, source, 32, dev=eth0, table=100)
+    rule = FibRule(100, 100)
+    rule.mark, rule.mask = 7, 0xFFFFFFFF
+    fib_rule_add(a, rule)
+    inet_conf_write(a, "all", "rp_filter", 1)
+    if where:
+        inet_conf_write(a, where, "src_valid_mark", 1)
+    assert (fib_validate_source(a, source, ip4("10.9.0.1"), 0, eth0, mark=7) >= 0) is bool(where)
+    assert fib_validate_source(a, source, ip4("10.9.0.1"), 0, eth0) < 0
