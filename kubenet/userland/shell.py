@@ -41,6 +41,9 @@ class Return(Exception):
         self.status = status
 
 
+RECURSION = 64
+
+
 class Shell:
     """The state of one shell process."""
 
@@ -62,6 +65,7 @@ class Shell:
         self.interactive = False
         self.in_condition = 0
         self.substituted = False
+        self.nesting = 0  # compound commands under way
 
     def fork(self, proc: Process) -> Shell:
         """A copy of the state for a child process."""
@@ -265,6 +269,14 @@ class Shell:
         """Run one command of any kind; `last`: nothing follows in this process, so a program may replace it."""
         if isinstance(node, Simple):
             return self.simple(node, last)
+        self.nesting += 1
+        try:
+            return self.compound(node)
+        finally:
+            self.nesting -= 1
+
+    def compound(self, node: Any) -> int:
+        """Run a command that has others inside."""
         if isinstance(node, ast.Redirected):
             return self.redirected(node)
         if isinstance(node, ast.If):
@@ -412,10 +424,17 @@ class Shell:
                     self.vars[name] = value
 
     def function(self, name: str, args: list[str]) -> int:
-        """Call a function with its own positional parameters."""
+        """Call a function with its own positional parameters. Recursion ends as in dash (evalfun()).
+
+        simplified: dash allows 1000 calls; here it is over with the first call inside RECURSION compound commands, so that the place is
+        the same in every run and lies before Python's own limit.
+        """
         outer, self.args = self.args, args
         self.locals.append({})
         try:
+            if self.nesting >= RECURSION:
+                self.complain("1: Maximum function recursion depth (1000) reached")
+                raise Exit(2)
             return self.command(self.functions[name])
         except Return as done:
             return done.status
@@ -624,6 +643,9 @@ def _whole(shell: Shell, text: str) -> int:
     except ShellSyntaxError as error:
         shell.complain(str(error))
         return 2
+    except RecursionError:
+        shell.complain("1: Syntax error: nested too deeply")
+        return 2
     try:
         items = program.items
         for at, (item, background) in enumerate(items):
@@ -644,6 +666,9 @@ def _whole(shell: Shell, text: str) -> int:
         pass
     except ExpansionError as error:
         shell.complain(str(error))
+        shell.status = 2
+    except RecursionError:
+        shell.complain("1: nested too deeply")
         shell.status = 2
     shell.run_exit_trap()
     return shell.status

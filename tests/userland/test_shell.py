@@ -142,3 +142,16 @@ def test_nesting_ends_in_a_syntax_error(lab: Any, box: Any, before: str, middle:
         result = lab.run(box, before * levels + middle + after * levels)
         assert result.code == 2 and "Traceback" not in result.err
         assert "nested too deeply" in result.err
+
+
+def test_endless_recursion_is_dash_s_error(lab: Any, box: Any) -> None:
+    """dash 0.5.12: evalfun() stops; exit 2. Nothing of ours shows."""
+    for script in ("f() { f; }; f", "f() { f x; echo no; }; f; echo no"):
+        found = lab.run(box, script)
+        assert (found.code, found.out) == (2, "") and found.err.endswith(": 1: Maximum function recursion depth (1000) reached\n"), found
+
+
+def test_deep_nesting_is_no_traceback(lab: Any, box: Any) -> None:
+    """dash counts 200 parentheses; we may refuse, but say so."""
+    found = lab.run(box, f"echo $(({'(' * 200}1{')' * 200}))")
+    assert (found.code, found.out) == (0, "1\n") or (found.code == 2 and "nested too deeply" in found.err), found
